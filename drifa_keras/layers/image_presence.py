@@ -1,0 +1,35 @@
+"""Which images of a multimodal batch are there at all."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="drifa_keras")
+class ImagePresence(keras.layers.Layer):
+    """Tells which modalities are present: an absent image is all zeros.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: List of m batches of images `(batch, height, width, channels)`, whose
+            sizes and channels may differ.
+
+    Returns:
+        Tensor `(batch, m)` of 0 and 1. A sample whose images are all blank counts as
+        complete, so that nothing is divided by zero.
+    """
+
+    def call(self, inputs):
+        present = ops.stack(
+            [ops.any(ops.not_equal(x, 0), axis=(1, 2, 3)) for x in inputs], axis=1
+        )  # (batch, m)
+        nothing = ops.logical_not(ops.any(present, axis=1, keepdims=True))
+        return ops.cast(ops.logical_or(present, nothing), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], len(input_shape))
+
+    def get_config(self):
+        # Without an override Keras cannot serialize a dtype policy object.
+        return super().get_config()

@@ -1,0 +1,123 @@
+"""Multi-branch fusion attention: DRIFA-Net, Fig. 2 and Eq. 4."""
+
+import keras
+from keras import ops
+
+from drifa_keras.layers._packing import OmegaLayer, require_map, scaled
+from drifa_keras.layers.clia import CLIA
+from drifa_keras.layers.hifa import HIFA
+
+
+@keras.saving.register_keras_serializable(package="drifa_keras")
+class MFA(OmegaLayer):
+    """Multi-branch fusion attention.
+
+    Gates the channels of a feature map with what two branches, `HIFA` and `CLIA`,
+    learn about it:
+
+    ```
+    a  = sigmoid(omega_d * HIFA(x) + omega_l * CLIA(x))
+    x' = x * a * omega_c
+    ```
+
+    `omega_d` is a scalar, `omega_l` and `omega_c` hold one number per channel; all
+    start at 1.
+
+    Reference: Dhar et al., *Multimodal Fusion Learning with Dual Attention for
+    Medical Imaging*, WACV 2025, Eq. 4, Fig. 2a and Algorithm 1(b).
+
+    Args:
+        hifa: Whether to use the `HIFA` branch (Table 5).
+        clia: Whether to use the `CLIA` branch (Table 5). At least one of the two
+            is needed.
+        omega_d: Whether `omega_d` is trained (`True`) or absent, that is 1
+            (Table 6). It is absent as well where `hifa=False`.
+        omega_l: The same for `omega_l` and `clia`.
+        omega_c: The same for `omega_c`.
+        activation: Activation of `HIFA`.
+        kernel_initializer: Initializer of each matrix of the branches.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: Feature map of shape `(batch, height, width, channels)`.
+
+    Returns:
+        The gated map, of the shape of `x`.
+
+    Attributes:
+        hifa, clia: The branches, `None` where switched off.
+        omega: The omegas that are trained, end to end in one vector.
+    """
+
+    def __init__(
+        self,
+        hifa=True,
+        clia=True,
+        omega_d=True,
+        omega_l=True,
+        omega_c=True,
+        activation="sigmoid",
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        if not (hifa or clia):
+            raise ValueError(
+                "MFA needs at least one of its branches. Received: hifa=False and "
+                "clia=False. Leave the layer out (`mfa=False` in a model) instead."
+            )
+        switches = {
+            "hifa": hifa,
+            "clia": clia,
+            "omega_d": omega_d,
+            "omega_l": omega_l,
+            "omega_c": omega_c,
+        }
+        super().__init__(switches, kernel_initializer=kernel_initializer, **kwargs)
+        self.activation = keras.activations.get(activation)
+        self.hifa = self._child(HIFA, activation=self.activation) if hifa else None
+        self.clia = self._child(CLIA) if clia else None
+
+    def build(self, input_shape):
+        require_map(self, input_shape)
+        channels = input_shape[-1]
+        self._add_omegas(
+            omega_d=() if self.hifa is not None else None,
+            omega_l=(channels,) if self.clia is not None else None,
+            omega_c=(channels,),
+        )
+        for branch in (self.hifa, self.clia):
+            if branch is not None:
+                branch.build(input_shape)
+
+    def call(self, x):
+        gate = scaled(self.gate(x), self.omega_c)
+        return x * ops.expand_dims(gate, (1, 2))  # (batch, 1, 1, C)
+
+    def gate(self, x):
+        """Computes the attention `a` of Eq. 4, of shape `(batch, channels)`."""
+        if self.clia is None:
+            return ops.sigmoid(scaled(self.hifa(x), self.omega_d))
+        if self.hifa is None:
+            return ops.sigmoid(scaled(self.clia(x), self.omega_l))
+        # Both branches begin with a 1x1 convolution of x: one product of twice
+        # the width is faster than two.
+        kernel = ops.concatenate([self.hifa.kernel[0], self.clia.kernel[0]], axis=1)
+        first = ops.matmul(x, kernel)  # (batch, H, W, 2C)
+        first_hifa, first_clia = ops.split(first, 2, axis=-1)
+        d = self.hifa.descend(first_hifa)
+        l = self.clia.compress(first_clia)  # noqa: E741
+        return ops.sigmoid(scaled(d, self.omega_d) + scaled(l, self.omega_l))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def multiply_adds(self, input_shape):
+        """Multiply-adds for one sample of `input_shape` `(batch, H, W, C)`."""
+        branches = [branch for branch in (self.hifa, self.clia) if branch is not None]
+        return sum(branch.multiply_adds(input_shape) for branch in branches)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "activation": keras.activations.serialize(self.activation),
+        }

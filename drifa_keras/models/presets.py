@@ -1,0 +1,64 @@
+"""Named configurations of the networks: arguments, no weights."""
+
+from drifa_keras.models.drifa_net import DRIFANet
+
+_PRESETS = {
+    "drifa_resnet18": {
+        "class": DRIFANet,
+        "description": "DRIFA-Net on ResNet-18 as the paper describes it.",
+        "arguments": {},
+    },
+    "drifa_resnet18_released": {
+        "class": DRIFANet,
+        "description": "DRIFA-Net on ResNet-18 as the authors' code builds it.",
+        "arguments": {
+            "mifa": {"local_window": None, "shared_fc": True},
+            "fusion": "every_block",
+            "dropout_after": ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)),
+            "final_mfa": False,
+        },
+    },
+    "drifa_tiny": {
+        "class": DRIFANet,
+        "description": "A small DRIFA-Net for images of 32 px, CPUs and demos.",
+        "arguments": {
+            "filters": (16, 32, 64),
+            "stem": "small",
+            "dropout_after": (1,),
+        },
+    },
+}
+
+
+def presets():
+    """Lists the presets.
+
+    Returns:
+        Dict of preset name to a one-line description.
+    """
+    return {name: preset["description"] for name, preset in _PRESETS.items()}
+
+
+def preset_class(name):
+    """Returns the model class of a preset."""
+    return _find(name)["class"]
+
+
+def preset_arguments(name, cls):
+    """Returns the constructor arguments of a preset of class `cls`."""
+    preset = _find(name)
+    if not issubclass(preset["class"], cls):
+        raise ValueError(
+            f"Preset {name!r} belongs to {preset['class'].__name__}, not to "
+            f"{cls.__name__}. Use `{preset['class'].__name__}.from_preset`."
+        )
+    return dict(preset["arguments"])
+
+
+def _find(name):
+    if name not in _PRESETS:
+        raise ValueError(
+            f"Unknown preset {name!r}. Presets are {sorted(_PRESETS)}; "
+            "`drifa models` describes them."
+        )
+    return _PRESETS[name]
