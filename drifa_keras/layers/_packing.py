@@ -5,6 +5,7 @@ variable costs every optimizer a few operations a step, and TensorFlow tens of
 milliseconds before the first one.
 """
 
+import itertools
 import math
 
 import keras
@@ -41,6 +42,15 @@ def stacked(initializer, matrices):
         return ops.concatenate(slices, axis=0)
 
     return initialize
+
+
+def unstack(variable):
+    """Splits a packed variable along its first axis.
+
+    The gradient of one unstack is one stack; a slice for each part would write as
+    many tensors of the full size and add them up.
+    """
+    return ops.unstack(ops.convert_to_tensor(variable))
 
 
 def spatial_mean(x, keepdims=False):
@@ -163,38 +173,47 @@ class OmegaLayer(keras.layers.Layer):
 
     def _add_omegas(self, **shapes):
         """Adds `omega`, the omegas that are switched on end to end, all ones."""
-        self._omega_parts = {}
-        start = 0
-        for name, shape in shapes.items():
-            if shape is None or not self._switches[name]:
-                continue
-            self._omega_parts[name] = (start, start + math.prod(shape), shape)
-            start += math.prod(shape)
-        if start:
+        self._omega_shapes = {
+            name: shape
+            for name, shape in shapes.items()
+            if shape is not None and self._switches[name]
+        }
+        size = sum(math.prod(shape) for shape in self._omega_shapes.values())
+        if size:
             self.omega = self.add_weight(
-                shape=(start,), initializer="ones", name="omega"
+                shape=(size,), initializer="ones", name="omega"
             )
 
-    def _omega(self, name):
-        if name not in self._omega_parts:
-            return None
-        start, stop, shape = self._omega_parts[name]
-        return ops.reshape(self.omega[start:stop], shape)
+    def _split_omegas(self):
+        """Returns the omegas by name, `None` where absent.
+
+        One split has a cheaper gradient than a slice for each.
+        """
+        omegas = dict.fromkeys(("omega_d", "omega_l", "omega_c"))
+        if self._omega_shapes:
+            sizes = [math.prod(shape) for shape in self._omega_shapes.values()]
+            ends = list(itertools.accumulate(sizes))
+            parts = ops.split(ops.convert_to_tensor(self.omega), ends[:-1])
+            for (name, shape), part in zip(
+                self._omega_shapes.items(), parts, strict=True
+            ):
+                omegas[name] = ops.reshape(part, shape)
+        return omegas
 
     @property
     def omega_d(self):
         """Weight of the first branch, shape `()`; `None` where absent."""
-        return self._omega("omega_d")
+        return self._split_omegas()["omega_d"]
 
     @property
     def omega_l(self):
         """Weight of the second branch, `(channels,)`; `None` where absent."""
-        return self._omega("omega_l")
+        return self._split_omegas()["omega_l"]
 
     @property
     def omega_c(self):
         """Weight of each channel of the output; `None` where absent."""
-        return self._omega("omega_c")
+        return self._split_omegas()["omega_c"]
 
     def _child(self, cls, **kwargs):
         """Creates a branch with this layer's dtype and initializer."""

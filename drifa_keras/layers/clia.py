@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._packing import PackedKernelLayer, require_map, spatial_mean
+from drifa_keras.layers._packing import PackedKernelLayer, require_map, spatial_mean, unstack
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -43,12 +43,19 @@ class CLIA(PackedKernelLayer):
         self._add_matrices([(channels, channels)] * 2)
 
     def call(self, x):
-        return self.compress(ops.matmul(x, self.kernel[0]))
+        first, second = unstack(self.kernel)
+        return self.compress(ops.matmul(x, first), second)
 
-    def compress(self, first):
-        """Computes `l` from `V1 x`, which `MFA` computes together with HIFA's."""
-        v1 = spatial_mean(ops.sigmoid(first + self.bias[0]))  # (batch, C)
-        v2 = ops.sigmoid(ops.matmul(v1, self.kernel[1]) + self.bias[1])
+    def compress(self, first, second):
+        """Computes `l` from `V1 x`, which `MFA` computes together with HIFA's.
+
+        Args:
+            first: `V1 x`, shape `(batch, height, width, channels)`.
+            second: V2.
+        """
+        c1, c2 = unstack(self.bias)
+        v1 = spatial_mean(ops.sigmoid(first + c1))  # (batch, C)
+        v2 = ops.sigmoid(ops.matmul(v1, second) + c2)
         return v1 + v2
 
     def compute_output_shape(self, input_shape):

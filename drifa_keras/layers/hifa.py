@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._packing import PackedKernelLayer, require_map, spatial_mean
+from drifa_keras.layers._packing import PackedKernelLayer, require_map, spatial_mean, unstack
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -55,20 +55,26 @@ class HIFA(PackedKernelLayer):
         self._add_matrices([(channels, channels)] * 4 + [(2 * channels, channels)])
 
     def call(self, x):
-        return self.descend(ops.matmul(x, self.kernel[0]))
+        w1, *others = unstack(self.kernel)
+        return self.descend(ops.matmul(x, w1), others)
 
-    def descend(self, first):
-        """Computes `d` from `W1 x`, which `MFA` computes together with CLIA's."""
-        u1 = self.activation(first + self.bias[0])
-        u2 = self.activation(ops.matmul(u1, self.kernel[1]) + self.bias[1])
-        u3 = self.activation(ops.matmul(u1 + u2, self.kernel[2]) + self.bias[2])
-        u4 = self.activation(ops.matmul(u3, self.kernel[3]) + self.bias[3])
+    def descend(self, first, others):
+        """Computes `d` from `W1 x`, which `MFA` computes together with CLIA's.
+
+        Args:
+            first: `W1 x`, shape `(batch, height, width, channels)`.
+            others: W2, W3, W4 and the two halves of Wf.
+        """
+        w2, w3, w4, w_upper, w_lower = others
+        b1, b2, b3, b4, bf = unstack(self.bias)
+        u1 = self.activation(first + b1)
+        u2 = self.activation(ops.matmul(u1, w2) + b2)
+        u3 = self.activation(ops.matmul(u1 + u2, w3) + b3)
+        u4 = self.activation(ops.matmul(u3, w4) + b4)
         upper = spatial_mean(u1) + ops.max(u2, axis=(1, 2))  # (batch, C)
         lower = spatial_mean(u3) + ops.max(u4, axis=(1, 2))  # (batch, C)
         return self.activation(
-            ops.matmul(upper, self.kernel[4])
-            + ops.matmul(lower, self.kernel[5])
-            + self.bias[4]
+            ops.matmul(upper, w_upper) + ops.matmul(lower, w_lower) + bf
         )
 
     def compute_output_shape(self, input_shape):

@@ -106,8 +106,9 @@ class MIFA(OmegaLayer):
 
     def call(self, inputs, presence=None):
         require_presence(self, presence, len(inputs))
-        attention = self.attention(inputs, presence)
-        omega_c = self.omega_c
+        omegas = self._split_omegas()
+        attention = self._attention(inputs, presence, omegas)
+        omega_c = omegas["omega_c"]
         outputs = []
         for index, x in enumerate(inputs):
             if omega_c is not None:
@@ -119,12 +120,16 @@ class MIFA(OmegaLayer):
 
     def attention(self, inputs, presence=None):
         """Computes `A` of Eq. 8, `(batch, height or 1, width or 1, channels)`."""
+        return self._attention(inputs, presence, self._split_omegas())
+
+    def _attention(self, inputs, presence, omegas):
         logits = []
         if self.mgifa is not None:
-            g = scaled(self.mgifa(inputs, presence=presence), self.omega_d)
+            g = scaled(self.mgifa(inputs, presence=presence), omegas["omega_d"])
             logits.append(ops.expand_dims(g, (1, 2)))  # (batch, 1, 1, C)
         if self.mlifa is not None:
-            logits.append(scaled(self.mlifa(inputs, presence=presence), self.omega_l))
+            l = self.mlifa(inputs, presence=presence)
+            logits.append(scaled(l, omegas["omega_l"]))
         return ops.sigmoid(sum(logits[1:], logits[0]))
 
     def compute_output_shape(self, input_shape):

@@ -9,6 +9,7 @@ from drifa_keras.layers._packing import (
     require_presence,
     spatial_mean,
     sum_over_modalities,
+    unstack,
 )
 
 
@@ -94,16 +95,20 @@ class MLIFA(PackedKernelLayer):
             sum_over_modalities([pool(x) for x in inputs], presence)
             for pool in (self._window_max, self._window_mean, self._window_min)
         ]
-        slices = (0, 0, 0) if self.shared_fc else (0, 1, 2)
+        repeats = 3 if self.shared_fc else 1
+        kernels = unstack(self.kernel) * repeats
+        biases = unstack(self.bias) * repeats
         return sum(
-            ops.sigmoid(ops.matmul(x, self.kernel[p]) + self.bias[p])
-            for p, x in zip(slices, pooled, strict=True)
+            ops.sigmoid(ops.matmul(x, kernel) + bias)
+            for x, kernel, bias in zip(pooled, kernels, biases, strict=True)
         )
 
     def _global_pools(self, inputs, presence):
         per_modality = []
-        for index, x in enumerate(inputs):
-            u = ops.sigmoid(ops.matmul(x, self.kernel[index]) + self.bias[index])
+        for x, kernel, bias in zip(
+            inputs, unstack(self.kernel), unstack(self.bias), strict=True
+        ):
+            u = ops.sigmoid(ops.matmul(x, kernel) + bias)
             per_modality.append(
                 ops.max(u, axis=(1, 2), keepdims=True)
                 + spatial_mean(u, keepdims=True)

@@ -143,6 +143,7 @@ class MultimodalModel(keras.Model):
             self._check(*validation)
         elif validation is not None:
             self._check(validation)
+        self._build_metrics(x, y)
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -158,6 +159,7 @@ class MultimodalModel(keras.Model):
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Trains as `keras.Model.train_on_batch` does, after checking the data."""
         self._check(x, y, kwargs.get("sample_weight"))
+        self._build_metrics(x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
@@ -170,9 +172,35 @@ class MultimodalModel(keras.Model):
         self._check(x)
         return super().predict_on_batch(x)
 
+    def _build_metrics(self, x, y):
+        """Makes the variables of loss and metrics ahead of the first step.
+
+        TensorFlow traces the whole step a second time when the first trace makes
+        variables.
+        """
+        if keras.backend.backend() != "tensorflow" or not self.compiled:
+            return
+        if y is None and hasattr(x, "element_spec"):
+            _, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+        if not isinstance(y, dict):
+            return
+        y = {
+            task: np.zeros((1, *labels.shape[1:]), dtype="float32")
+            for task, labels in y.items()
+            if getattr(labels, "shape", None) is not None
+        }
+        if set(y) != set(self.tasks) or any(None in a.shape for a in y.values()):
+            return
+        predictions = {
+            task: np.full((1, classes), 1 / classes, dtype="float32")
+            for task, classes in self.tasks.items()
+        }
+        self.compute_loss(None, y, predictions)
+        self.compute_metrics(None, y, predictions)
+        self.reset_metrics()
+
     def make_train_function(self, force=False):
-        # TensorFlow would trace the whole step twice if the optimizer made its
-        # variables inside the first trace.
+        # The same for the optimizer.
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force=force)
