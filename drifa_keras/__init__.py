@@ -4,6 +4,8 @@ Importing this package registers its layers and networks with Keras, so that
 `keras.models.load_model` reads a saved model without `custom_objects`.
 """
 
+import importlib
+
 from drifa_keras import layers, models
 from drifa_keras.models import DRIFANet, MultimodalModel, predict
 
@@ -12,7 +14,24 @@ __all__ = [
     "DRIFANet",
     "MultimodalModel",
     "__version__",
+    "configs",
+    "data",
+    "evaluation",
     "layers",
     "models",
     "predict",
+    "training",
 ]
+
+# What needs more than Keras and a backend is imported when it is used.
+_ON_USE = ("configs", "data", "evaluation", "training")
+
+
+def __getattr__(name):
+    if name in _ON_USE:
+        return importlib.import_module(f"drifa_keras.{name}")
+    raise AttributeError(f"module 'drifa_keras' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

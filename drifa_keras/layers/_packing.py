@@ -70,8 +70,8 @@ def require_map(layer, input_shape):
         )
 
 
-def require_maps(layer, input_shapes):
-    """Raises a `ValueError` unless `input_shapes` are equal feature map shapes."""
+def require_list(layer, input_shapes):
+    """Raises a `ValueError` unless `input_shapes` are a list of map shapes."""
     if (
         not isinstance(input_shapes, (list, tuple))
         or not input_shapes
@@ -83,6 +83,11 @@ def require_maps(layer, input_shapes):
         )
     for shape in input_shapes:
         require_map(layer, shape)
+
+
+def require_maps(layer, input_shapes):
+    """Raises a `ValueError` unless `input_shapes` are equal feature map shapes."""
+    require_list(layer, input_shapes)
     if len({tuple(shape[1:]) for shape in input_shapes}) > 1:
         shapes = ", ".join(str(tuple(shape[1:])) for shape in input_shapes)
         raise ValueError(
@@ -170,6 +175,7 @@ class OmegaLayer(keras.layers.Layer):
         self._switches = {name: bool(value) for name, value in switches.items()}
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.omega = None
+        self._omega_shapes = {}
 
     def _add_omegas(self, **shapes):
         """Adds `omega`, the omegas that are switched on end to end, all ones."""
@@ -193,7 +199,8 @@ class OmegaLayer(keras.layers.Layer):
         if self._omega_shapes:
             sizes = [math.prod(shape) for shape in self._omega_shapes.values()]
             ends = list(itertools.accumulate(sizes))
-            parts = ops.split(ops.convert_to_tensor(self.omega), ends[:-1])
+            whole = ops.convert_to_tensor(self.omega)
+            parts = ops.split(whole, ends[:-1]) if len(ends) > 1 else [whole]
             for (name, shape), part in zip(
                 self._omega_shapes.items(), parts, strict=True
             ):

@@ -3,7 +3,12 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._packing import PackedKernelLayer, require_map, spatial_mean, unstack
+from drifa_keras.layers._packing import (
+    PackedKernelLayer,
+    require_map,
+    spatial_mean,
+    unstack,
+)
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")

@@ -3,13 +3,16 @@
 import keras
 from keras import ops
 
+from drifa_keras.layers._packing import require_list
+
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
 class ImagePresence(keras.layers.Layer):
     """Tells which modalities are present: an absent image is all zeros.
 
     Args:
-        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name`. The dtype is
+            float32 unless given.
 
     Call arguments:
         inputs: List of m batches of images `(batch, height, width, channels)`, whose
@@ -19,6 +22,13 @@ class ImagePresence(keras.layers.Layer):
         Tensor `(batch, m)` of 0 and 1. A sample whose images are all blank counts as
         complete, so that nothing is divided by zero.
     """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        require_list(self, input_shape)
 
     def call(self, inputs):
         present = ops.stack(

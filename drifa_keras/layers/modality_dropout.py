@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from drifa_keras.layers._packing import require_list
+
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
 class ModalityDropout(keras.layers.Layer):
@@ -36,6 +38,9 @@ class ModalityDropout(keras.layers.Layer):
         self.rate = rate
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        require_list(self, input_shape)
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:

@@ -26,6 +26,7 @@ class RRABlock(keras.layers.Layer):
         filters: Channels of the output.
         strides: Stride of the first convolution and of the shortcut.
         mfa: `True`, `False` (a plain ResNet block) or a dict of arguments of `MFA`.
+        norm_momentum: Momentum of the running statistics of batch normalisation.
         kernel_initializer: Initializer of the convolutions.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
@@ -43,6 +44,7 @@ class RRABlock(keras.layers.Layer):
         filters,
         strides=1,
         mfa=True,
+        norm_momentum=0.99,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
@@ -55,6 +57,7 @@ class RRABlock(keras.layers.Layer):
         self.filters = filters
         self.strides = strides
         self.mfa = dict(mfa) if isinstance(mfa, dict) else bool(mfa)
+        self.norm_momentum = norm_momentum
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.conv1 = self._conv(3, strides, "conv1")
         self.mfa1 = self._attention("mfa1")
@@ -78,7 +81,10 @@ class RRABlock(keras.layers.Layer):
 
     def _norm(self, name):
         return keras.layers.BatchNormalization(
-            axis=-1, dtype=self.dtype_policy, name=name
+            axis=-1,
+            momentum=self.norm_momentum,
+            dtype=self.dtype_policy,
+            name=name,
         )
 
     def _attention(self, name):
@@ -136,5 +142,6 @@ class RRABlock(keras.layers.Layer):
             "filters": self.filters,
             "strides": self.strides,
             "mfa": self.mfa,
+            "norm_momentum": self.norm_momentum,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

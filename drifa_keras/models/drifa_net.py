@@ -39,6 +39,9 @@ class DRIFANet(MultimodalModel):
             the end of that stage, or a pair `(s, b)` for a block of it, counted
             from 0. It comes before the `MFA` behind that block.
         final_mfa: Whether an `MFA` follows the very last block.
+        norm_momentum: Momentum of the running statistics of batch normalisation. 0.99
+            is what the released code uses; runs of a few hundred steps need less, or
+            the statistics lag behind the weights.
         modality_dropout: Probability with which training blanks a modality.
         rescaling: Factor on the pixels; `None` takes them as they come.
         dtype: Dtype policy of the network; heads are float32.
@@ -75,6 +78,7 @@ class DRIFANet(MultimodalModel):
         stem="resnet",
         dropout_after=(1, 2),
         final_mfa=True,
+        norm_momentum=0.99,
         modality_dropout=0.0,
         rescaling=1 / 255,
         dtype=None,
@@ -99,7 +103,7 @@ class DRIFANet(MultimodalModel):
             modalities, modality_dropout, rescaling, policy
         )
         streams = {
-            name: _stem(x, name, stem, filters[0], mfa_arguments, policy)
+            name: _stem(x, name, stem, filters[0], mfa_arguments, norm_momentum, policy)
             for name, x in streams.items()
         }
         last = (len(filters) - 1, _BLOCKS_PER_STAGE - 1)
@@ -111,6 +115,7 @@ class DRIFANet(MultimodalModel):
                     filters[stage],
                     strides=2 if stage > 0 and block == 0 else 1,
                     mfa=mfa,
+                    norm_momentum=norm_momentum,
                     dtype=policy,
                     name=prefix,
                 )(x)
@@ -122,7 +127,9 @@ class DRIFANet(MultimodalModel):
             _check_equal_maps(streams)
             if mifa_arguments is not None and _fuses(fusion, place, last):
                 fused = MIFA(
-                    **mifa_arguments, dtype=policy, name=f"mifa_stage{stage}_block{block}"
+                    **mifa_arguments,
+                    dtype=policy,
+                    name=f"mifa_stage{stage}_block{block}",
                 )(list(streams.values()), presence=presence)
                 streams = dict(zip(streams, fused, strict=True))
         x = StreamConcatenate(dtype=policy, name="fused_streams")(
@@ -154,6 +161,7 @@ class DRIFANet(MultimodalModel):
         self.stem = stem
         self.dropout_after = dropout_after
         self.final_mfa = bool(final_mfa)
+        self.norm_momentum = norm_momentum
 
     @classmethod
     def from_preset(cls, preset, modalities, tasks, **overrides):
@@ -188,6 +196,7 @@ class DRIFANet(MultimodalModel):
                 for place in self.dropout_after
             ],
             "final_mfa": self.final_mfa,
+            "norm_momentum": self.norm_momentum,
         }
 
 
@@ -203,7 +212,7 @@ def _fuses(fusion, place, last):
     return place == last
 
 
-def _stem(x, name, stem, filters, mfa_arguments, policy):
+def _stem(x, name, stem, filters, mfa_arguments, norm_momentum, policy):
     """Convolution, MFA, BN, ReLU and a pool, as in the released code."""
     kernel_size, strides = (7, 2) if stem == "resnet" else (3, 1)
     x = keras.layers.Conv2D(
@@ -217,7 +226,9 @@ def _stem(x, name, stem, filters, mfa_arguments, policy):
     )(x)
     if mfa_arguments is not None:
         x = MFA(**mfa_arguments, dtype=policy, name=f"{name}_stem_mfa")(x)
-    x = keras.layers.BatchNormalization(dtype=policy, name=f"{name}_stem_norm")(x)
+    x = keras.layers.BatchNormalization(
+        momentum=norm_momentum, dtype=policy, name=f"{name}_stem_norm"
+    )(x)
     x = keras.layers.ReLU(dtype=policy, name=f"{name}_stem_relu")(x)
     return keras.layers.MaxPooling2D(
         3,

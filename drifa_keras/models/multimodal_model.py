@@ -212,7 +212,9 @@ class MultimodalModel(keras.Model):
         # Keras' own get_config of a Functional model lists its layers; this network
         # is described by its arguments instead.
         return {
-            "modalities": {name: list(shape) for name, shape in self.modalities.items()},
+            "modalities": {
+                name: list(shape) for name, shape in self.modalities.items()
+            },
             "tasks": dict(self.tasks),
             "modality_dropout": self.modality_dropout,
             "rescaling": self.rescaling,

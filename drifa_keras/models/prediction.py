@@ -35,8 +35,12 @@ def predict(model, images, batch_size=32, verbose=0):
         raise ValueError(
             f"No images. Pass at least one of the modalities {list(model.modalities)}."
         )
-    _check_keys({**there, **dict.fromkeys(model.modalities)}, model.modalities,
-                "modality", "modalities")
+    _check_keys(
+        {**there, **dict.fromkeys(model.modalities)},
+        model.modalities,
+        "modality",
+        "modalities",
+    )
     lengths = {name: len(array) for name, array in there.items() if array.ndim}
     if len(set(lengths.values())) > 1:
         raise ValueError(
@@ -45,9 +49,7 @@ def predict(model, images, batch_size=32, verbose=0):
         )
     count = max(lengths.values(), default=0)
     complete = {
-        name: there[name]
-        if name in there
-        else np.zeros((count, *shape), dtype="uint8")
+        name: there[name] if name in there else np.zeros((count, *shape), dtype="uint8")
         for name, shape in model.modalities.items()
     }
     return model.predict(complete, batch_size=batch_size, verbose=verbose)

@@ -5,12 +5,12 @@ from drifa_keras.models.drifa_net import DRIFANet
 _PRESETS = {
     "drifa_resnet18": {
         "class": DRIFANet,
-        "description": "DRIFA-Net on ResNet-18 as the paper describes it.",
+        "description": "DRIFA-Net of the paper.",
         "arguments": {},
     },
     "drifa_resnet18_released": {
         "class": DRIFANet,
-        "description": "DRIFA-Net on ResNet-18 as the authors' code builds it.",
+        "description": "DRIFA-Net of the authors' code.",
         "arguments": {
             "mifa": {"local_window": None, "shared_fc": True},
             "fusion": "every_block",
@@ -20,11 +20,12 @@ _PRESETS = {
     },
     "drifa_tiny": {
         "class": DRIFANet,
-        "description": "A small DRIFA-Net for images of 32 px, CPUs and demos.",
+        "description": "Small: 32 px, CPUs, demos.",
         "arguments": {
             "filters": (16, 32, 64),
             "stem": "small",
             "dropout_after": (1,),
+            "norm_momentum": 0.9,
         },
     },
 }

@@ -1,0 +1,438 @@
+"""The `drifa` command.
+
+It stands beside the package, not in it: importing `drifa_keras` imports Keras, and
+with that the backend is chosen. This module chooses it first, and answers `--help`
+without either.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+app = typer.Typer(
+    name="drifa",
+    help="Multimodal, multi-task medical image models for Keras 3.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder to make. Default: runs/<name>, numbered if taken."),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights and batches.")]
+Epochs = Annotated[int | None, typer.Option(help="Number of epochs.", min=1)]
+
+
+def main() -> None:
+    """Runs the command; what the user did wrong ends in one line and exit code 1."""
+    try:
+        sys.argv[1:] = choose_backend(sys.argv[1:])
+        app()
+    except (ValueError, ImportError, OSError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("Interrupted.", code=130)
+    except Exception as error:
+        # A reader's message travels through a tf.data thread as a TensorFlow error.
+        found = re.search(r"ValueError: (.+)", str(error))
+        if type(error).__module__.startswith("tensorflow") and found:
+            _fail(found.group(1))
+        raise
+
+
+def choose_backend(arguments: list[str]) -> list[str]:
+    """Sets KERAS_BACKEND and returns the arguments without `--backend`.
+
+    The option counts wherever it stands. Without it, the backend that Keras is
+    configured for is taken, or else whichever is installed.
+    """
+    rest, wanted = [], None
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "--backend":
+            position += 1
+            wanted = arguments[position] if position < len(arguments) else ""
+        elif argument.startswith("--backend="):
+            wanted = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+        position += 1
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    if wanted is None:
+        configured = os.environ.get("KERAS_BACKEND") or _configured_backend()
+        if configured in installed or "KERAS_BACKEND" in os.environ:
+            wanted = configured
+        elif installed:
+            wanted = installed[0]
+        else:
+            return rest  # `--help` and `--version` work without a backend
+    if wanted not in BACKENDS:
+        raise ValueError(
+            f"--backend must be one of {', '.join(BACKENDS)}. Received: {wanted!r}."
+        )
+    if wanted not in installed:
+        raise ValueError(
+            f"The backend {wanted!r} is not installed. Installed: "
+            f"{', '.join(installed) or 'none'}. Try pip install "
+            f'"drifa_keras[{wanted}]".'
+        )
+    os.environ["KERAS_BACKEND"] = wanted
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return rest
+
+
+def _show_version(wanted: bool):
+    if wanted:
+        print(f"drifa_keras {metadata.version('drifa_keras')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and exit.",
+            is_eager=True,
+            callback=_show_version,
+        ),
+    ] = False,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorflow, jax or torch; counts wherever it stands. Default: the "
+            "one that Keras is configured for, else whichever is installed."
+        ),
+    ] = None,
+):
+    pass
+
+
+@app.command()
+def demo(out: Out = None, epochs: Epochs = None):
+    """Train and score a small DRIFA-Net on images that the package makes itself.
+
+    The same as `drifa train phantoms`; about two minutes on two CPU cores.
+    """
+    train("phantoms", out=out, epochs=epochs)
+
+
+@app.command("train")
+def _train(
+    config: Annotated[
+        str, typer.Argument(help="Name of a configuration, or path of a YAML file.")
+    ],
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the data sets.")
+    ] = None,
+    out: Out = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the network; see `drifa models`.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Dtype policy, such as mixed_bfloat16.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other setting, such as model.arguments.mfa=false. Repeatable.",
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Also score the trivial baselines.")
+    ] = False,
+):
+    """Train the network of a configuration and score it on the test split."""
+    train(
+        config,
+        data_root=data_root,
+        out=out,
+        seed=seed,
+        epochs=epochs,
+        preset=preset,
+        dtype=dtype,
+        settings=settings,
+        baselines=baselines,
+    )
+
+
+def train(
+    config,
+    data_root=None,
+    out=None,
+    seed=None,
+    epochs=None,
+    preset=None,
+    dtype=None,
+    settings=None,
+    baselines=False,
+):
+    """Trains, evaluates and prints; see `drifa train --help`."""
+    _start_backend()
+    from drifa_keras.configs import load_config
+    from drifa_keras.evaluation import evaluate
+    from drifa_keras.training import train as train_run
+
+    flags = {
+        "data.root": None if data_root is None else str(data_root),
+        "seed": seed,
+        "training.epochs": epochs,
+        "training.dtype": dtype,
+        "model.preset": preset,
+    }
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    loaded = load_config(config, {**overrides, **_parse_settings(settings or [])})
+    folder = out or _free_folder(Path("runs") / loaded.name)
+    # Without a terminal, a bar that rewrites its line would fill a log file.
+    run = train_run(loaded, folder, verbose=1 if sys.stdout.isatty() else 2)
+    report = evaluate(run, baselines=baselines)
+    _print_report(report)
+    _print_files(run)
+
+
+@app.command("evaluate")
+def _evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    baselines: Annotated[
+        bool, typer.Option(help="Also score the trivial baselines.")
+    ] = False,
+):
+    """Score the model of a run on its test split, each image once."""
+    _start_backend()
+    from drifa_keras.evaluation import evaluate
+    from drifa_keras.runs import Run
+
+    opened = Run.open(run)
+    _print_report(evaluate(opened, baselines=baselines))
+    _print_files(opened)
+
+
+@app.command("predict")
+def _predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    image: Annotated[
+        list[str],
+        typer.Option(
+            metavar="MODALITY=FILE",
+            help="An image of one modality; repeat for others. Modalities may be "
+            "missing.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+):
+    """Predict every task for one case."""
+    _start_backend()
+    from drifa_keras import predict
+    from drifa_keras.data import read_image
+    from drifa_keras.runs import Run
+
+    opened = Run.open(run)
+    model = opened.load_model()
+    images = {}
+    for entry in image:
+        name, equals, path = entry.partition("=")
+        if not equals or name not in model.modalities:
+            raise ValueError(
+                f"--image takes MODALITY=FILE with a modality of "
+                f"{list(model.modalities)}. Received: {entry!r}."
+            )
+        if name in images:
+            raise ValueError(f"--image names the modality {name!r} twice.")
+        height, width, channels = model.modalities[name]
+        images[name] = read_image(path, (height, width), channels)[None]
+    predictions = {
+        task: dict(
+            zip(opened.class_names[task], map(float, probabilities[0]), strict=True)
+        )
+        for task, probabilities in predict(model, images).items()
+    }
+    if as_json:
+        print(json.dumps(predictions, indent=2))
+        return
+    table = Table(title="Not for clinical use")
+    for column in ("task", "class", "probability"):
+        table.add_column(column, justify="right" if column == "probability" else "left")
+    for task, classes in predictions.items():
+        for name, value in sorted(classes.items(), key=lambda item: -item[1]):
+            table.add_row(task, name, f"{value:.3f}")
+            task = ""
+        table.add_section()
+    console.print(table)
+    missing = sorted(set(model.modalities) - set(images))
+    if missing:
+        console.print(f"Without: {', '.join(missing)}")
+
+
+@app.command("models")
+def _models(
+    image_size: Annotated[
+        int, typer.Option(help="Side of the images in pixels.")
+    ] = 128,
+):
+    """List the presets with their parameters and multiply-adds."""
+    _start_backend()
+    from drifa_keras.models import cost, preset_class, presets
+
+    table = Table(
+        title=f"Presets, for two {image_size}x{image_size}x3 images and heads of 5 and 7"
+    )
+    table.add_column("preset", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("multiply-adds", justify="right", no_wrap=True)
+    table.add_column("what")
+    shape = (image_size, image_size, 3)
+    for name, description in presets().items():
+        model = preset_class(name).from_preset(
+            name, {"first": shape, "second": shape}, {"first": 5, "second": 7}
+        )
+        counted = cost(model)
+        table.add_row(
+            name,
+            f"{counted.parameters:,}",
+            f"{counted.multiply_adds / 1e9:.3f} G",
+            description,
+        )
+    console.print(table)
+
+
+def _start_backend():
+    """Imports the package, without what TensorFlow's C++ code says on being loaded."""
+    if "KERAS_BACKEND" not in os.environ:
+        raise ValueError(
+            "No backend is installed. Install one with pip install "
+            '"drifa_keras[tensorflow]" (or jax, torch).'
+        )
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import drifa_keras
+
+            drifa_keras.data  # noqa: B018
+            if importlib.util.find_spec("tensorflow"):
+                import tensorflow  # noqa: F401
+        except BaseException:
+            os.dup2(stderr, 2)
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _configured_backend():
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return json.loads((home / "keras.json").read_text()).get("backend")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _parse_settings(settings):
+    import yaml
+
+    parsed = {}
+    for entry in settings:
+        key, equals, value = entry.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set takes KEY=VALUE. Received: {entry!r}.")
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def _free_folder(folder):
+    number = 2
+    free = folder
+    while free.exists():
+        free = folder.with_name(f"{folder.name}-{number}")
+        number += 1
+    return free
+
+
+def _print_report(report):
+    shown = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc")
+    table = Table(title="Test split, each image once")
+    table.add_column("task")
+    table.add_column("images", justify="right")
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="right")
+    rows = list(report["tasks"].items())
+    for baseline, tasks in report.get("baselines", {}).items():
+        rows += [
+            (f"{task}: {baseline.replace('_', ' ')}", result)
+            for task, result in tasks.items()
+        ]
+    for task, result in rows:
+        metrics = result.get("metrics", {})
+        cells = [_cell(metrics.get(name)) for name in shown]
+        table.add_row(task, str(result["images"]), *cells)
+    console.print(table)
+    draws = max((r.get("draws", 1) for r in report["tasks"].values()), default=1)
+    console.print(
+        "Below each figure: its 95 % interval, by bootstrap over groups."
+        + (f" Mean over {draws} draws of partners." if draws > 1 else "")
+    )
+    for task, result in report["tasks"].items():
+        for note in result.get("notes", []):
+            console.print(f"{task}: {note}")
+
+
+def _cell(metric):
+    if metric is None:
+        return "-"
+    text = f"{metric['value']:.3f}"
+    if metric["interval"]:
+        low, high = metric["interval"]
+        text += f"\n{low:.2f}..{high:.2f}"
+    return text
+
+
+def _print_files(run):
+    what = {
+        "model.keras": "the best epoch; keras.models.load_model reads it",
+        "metrics.json": "all metrics with intervals",
+        "predictions.npz": "the prediction of every test image",
+        "history.csv": "loss and accuracy of each epoch",
+        "splits.json": "which image is in which split",
+        "config.yaml": "everything that was set, with versions",
+    }
+    console.print(f"\nThe run is in {run.folder}", soft_wrap=True)
+    for name, meaning in what.items():
+        if (run.folder / name).exists():
+            console.print(f"  {name:<16} {meaning}")
+
+
+def _fail(message, code=1):
+    first_line = " ".join(message.split())
+    print(f"drifa: {first_line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

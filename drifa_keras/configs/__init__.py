@@ -1,0 +1,27 @@
+"""Configurations: their schema, and the named ones that ship with the package."""
+
+from drifa_keras.configs.schema import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    SourceConfig,
+    TrainingConfig,
+    load_config,
+    named_configs,
+    parse_config,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "SourceConfig",
+    "TrainingConfig",
+    "load_config",
+    "named_configs",
+    "parse_config",
+]

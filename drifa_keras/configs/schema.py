@@ -1,0 +1,202 @@
+"""What a configuration file may say; everything else is an error."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+_FOLDER = Path(__file__).parent
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Section):
+    """One reader and its options."""
+
+    reader: str
+    """Name of a reader, or `phantoms` for images that the package makes itself."""
+    path: str = "."
+    """Folder of the data set, relative to `data.root`."""
+    options: dict[str, Any] = {}
+    """Arguments of the reader, such as `modality`, `task` and `groups`."""
+
+
+class AugmentConfig(_Section):
+    """Arguments of `drifa_keras.data.Augment`."""
+
+    flip: Literal["horizontal", "vertical", "horizontal_and_vertical"] | None = None
+    rotation: float = 0.0
+    translation: float = 0.0
+    rand_augment: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+class DataConfig(_Section):
+    """Which images, at which size, split how."""
+
+    sources: list[SourceConfig] = pydantic.Field(min_length=1)
+    root: str = "."
+    """Folder that holds the data sets."""
+    image_size: int | tuple[int, int] = 128
+    """Side in pixels, or height and width."""
+    channels: dict[str, Literal[1, 3]] = {}
+    """Channels of a modality where they are not 3."""
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    """Shares of train, validation and test."""
+    official_split: bool = False
+    """Whether to use the split that the publisher fixed."""
+    split_seed: int = 0
+    augment: AugmentConfig = AugmentConfig()
+    memory_limit_gib: float = 4.0
+    """Images are held in memory, decoded, where they fit; else read each epoch."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+
+class ModelConfig(_Section):
+    """A preset and the arguments that replace its own."""
+
+    preset: str = "drifa_resnet18"
+    arguments: dict[str, Any] = {}
+
+
+class TrainingConfig(_Section):
+    """The recipe; the defaults are the paper's."""
+
+    epochs: int = pydantic.Field(200, ge=1)
+    batch_size: int = pydantic.Field(32, ge=1)
+    pairs_per_epoch: int | None = pydantic.Field(None, ge=1)
+    """Training pairs an epoch; as many as the longest source by default."""
+    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    """`plateau`: factor 0.2 after 5 epochs without a better validation loss, down
+    to 1e-5. `cosine`: down to 0 over the run, after one epoch of warm-up."""
+    loss_weights: dict[str, float] | None = None
+    """Weight of each task's loss; 1 / (number of tasks) by default."""
+    class_weights: bool = False
+    """Whether to weight samples inversely to the frequency of their class."""
+    monitor: str = "val_loss"
+    """What picks the best epoch; a name that contains `loss` is minimised."""
+    dtype: str | None = None
+    """Dtype policy, such as `mixed_bfloat16`."""
+    jit_compile: bool | None = None
+    """Whether to compile with XLA; `None` leaves it off for TensorFlow on CPUs,
+    where it makes the first step slower and the others no faster."""
+
+
+class EvaluationConfig(_Section):
+    """How the test split is scored."""
+
+    partner_draws: int = pydantic.Field(3, ge=1)
+    """How often the partners of unrelated sources are drawn anew."""
+    bootstrap: int = pydantic.Field(500, ge=0)
+    """Resamples behind the confidence intervals."""
+    batch_size: int = pydantic.Field(64, ge=1)
+
+
+class Config(_Section):
+    """A whole training run."""
+
+    name: str = "run"
+    seed: int = 0
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def named_configs() -> list[str]:
+    """Names of the configurations that ship with the package."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def load_config(name_or_path: str | Path, overrides: dict[str, Any] | None = None):
+    """Reads a configuration.
+
+    Args:
+        name_or_path: Name of a configuration of the package, or path of a YAML file.
+        overrides: Values that replace those of the file, by dotted key, such as
+            `{"training.epochs": 5}`.
+
+    Returns:
+        A `Config`.
+
+    Raises:
+        ValueError: If there is no such file or it says what no `Config` knows.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = _FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"No configuration {str(name_or_path)!r}: it is neither a file nor one of "
+            f"{named_configs()}."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping with a section `data`.")
+    content.setdefault("name", path.stem)
+    for key, value in (overrides or {}).items():
+        _set(content, key, value)
+    return parse_config(content, str(path))
+
+
+def parse_config(content: dict[str, Any], where: str = "the configuration") -> Config:
+    """Turns a dict into a `Config`, or raises a one-line `ValueError`."""
+    try:
+        return Config.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ValueError(_one_line(error, where)) from error
+
+
+def _set(content, key, value):
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ValueError(f"Cannot set {key!r}: {section!r} is not a section.")
+    content[last] = value
+
+
+def _one_line(error, where):
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        received = (
+            "" if first["type"] == "missing" else f" Received: {first['input']!r}."
+        )
+        return f"{where}: {key}: {first['msg']}.{received}"
+    known = _keys_beside(first["loc"])
+    close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{where}: unknown key {key!r}. {hint}Known here: {known}."
+
+
+def _keys_beside(location):
+    section = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        arguments = getattr(annotation, "__args__", ())
+        section = next(
+            kind
+            for kind in (annotation, *arguments)
+            if isinstance(kind, type) and issubclass(kind, _Section)
+        )
+    return sorted(section.model_fields)

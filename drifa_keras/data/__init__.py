@@ -1,0 +1,44 @@
+"""Data: from files on disk to batches.
+
+`Source` is the one record that readers and `phantoms` produce; `split` divides it
+by groups, `pair` or `align` joins sources, and `batches` and `once` make `tf.data`
+pipelines. Only the pipelines need TensorFlow, and only when called.
+"""
+
+from drifa_keras.data.augment import Augment
+from drifa_keras.data.images import read_image
+from drifa_keras.data.pairing import Pairing, align, pair
+from drifa_keras.data.phantoms import phantoms
+from drifa_keras.data.pipeline import batches, class_weights, once, steps_per_epoch
+from drifa_keras.data.readers import (
+    READERS,
+    ham10000,
+    image_folder,
+    medmnist,
+    read,
+    sipakmed,
+)
+from drifa_keras.data.source import Source
+from drifa_keras.data.splits import Split, split
+
+__all__ = [
+    "READERS",
+    "Augment",
+    "Pairing",
+    "Source",
+    "Split",
+    "align",
+    "batches",
+    "class_weights",
+    "ham10000",
+    "image_folder",
+    "medmnist",
+    "once",
+    "pair",
+    "phantoms",
+    "read",
+    "read_image",
+    "sipakmed",
+    "split",
+    "steps_per_epoch",
+]

@@ -1,0 +1,262 @@
+"""Grouped, stratified splits that can be asserted, saved and shared."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drifa_keras.data._checks import check_seed, listing
+from drifa_keras.data.source import Source
+
+PARTS = ("train", "val", "test")
+_MOST_FOLDS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Index arrays of the three parts of one source.
+
+    Args:
+        train: rows to learn from.
+        val: rows to choose a model by; may be empty.
+        test: rows to report on; may be empty.
+        ids: the ids of all rows of the source, which `to_json` writes.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    ids: np.ndarray | None = None
+
+    def __post_init__(self):
+        for part in PARTS:
+            indices = np.asarray(getattr(self, part), np.int64).reshape(-1)
+            object.__setattr__(self, part, indices)
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """The index arrays by name."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    def assert_disjoint(self, source: Source) -> None:
+        """Raise `ValueError` if a row or a group is in more than one part."""
+        owner: dict[object, str] = {}
+        for part, indices in self.parts().items():
+            if indices.size and not (
+                indices.min() >= 0 and indices.max() < len(source)
+            ):
+                raise ValueError(
+                    f"The {part} part has indices {indices.min()}..{indices.max()}: "
+                    f"source {source.name!r} has {len(source)} cases."
+                )
+            if len(np.unique(indices)) < len(indices):
+                raise ValueError(f"The {part} part holds some rows more than once.")
+            for group in np.unique(source.groups[indices]).tolist():
+                if group in owner:
+                    raise ValueError(
+                        f"Group {group!r} of source {source.name!r} is in both "
+                        f"{owner[group]} and {part}: all its images belong in one "
+                        "part; split again by groups."
+                    )
+                owner[group] = part
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """The ids of each part."""
+        if self.ids is None:
+            raise ValueError(
+                "This split does not know its ids: make it with split(source), or "
+                "pass ids=source.ids."
+            )
+        return {part: self.ids[rows].tolist() for part, rows in self.parts().items()}
+
+    def to_json(self) -> str:
+        """The ids of each part as JSON, independent of where the images lie."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | dict, source: Source) -> Split:
+        """Read back what `to_json` (or `to_dict`) gave, for the same source.
+
+        Raises:
+            ValueError: if ids are unknown, missing or repeated, or a group
+                straddles two parts.
+        """
+        try:
+            table = json.loads(text) if isinstance(text, str) else dict(text)
+            parts = {part: [str(name) for name in table[part]] for part in PARTS}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Not a saved split ({type(error).__name__}: {error}): expected a "
+                "JSON object with lists of ids under train, val and test."
+            ) from error
+        rows = {name: row for row, name in enumerate(source.ids.tolist())}
+        named = [name for names in parts.values() for name in names]
+        for what, odd in (
+            ("names ids that the source lacks", sorted(set(named) - set(rows))),
+            ("lacks ids of the source", sorted(set(rows) - set(named))),
+        ):
+            if odd:
+                raise ValueError(
+                    f"The saved split {what} {source.name!r}: {listing(odd)}; it was "
+                    "made for other images, so split again."
+                )
+        if len(named) > len(rows):
+            raise ValueError(
+                f"The saved split names {len(named)} ids for the {len(rows)} cases "
+                f"of {source.name!r}: some are in two parts."
+            )
+        result = cls(
+            **{part: [rows[name] for name in names] for part, names in parts.items()},
+            ids=source.ids,
+        )
+        result.assert_disjoint(source)
+        return result
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{part}={len(rows)}" for part, rows in self.parts().items())
+        return f"Split({sizes})"
+
+
+def split(
+    source: Source,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    *,
+    official: bool = False,
+) -> Split:
+    """Split a source so that no group straddles and classes keep their shares.
+
+    Strata are the joint labels of all tasks; joint labels too rare to be spread
+    are treated as one. Shares are met to about one part in twenty at best.
+
+    Args:
+        source: what to split.
+        fractions: shares of train, val and test; they add up to 1.
+        seed: which of the many such splits.
+        official: take the publisher's split (`source.official_split`) instead.
+
+    Returns:
+        A `Split` whose parts are sorted and share no group.
+    """
+    seed = check_seed(seed)
+    if official:
+        result = _official(source)
+    else:
+        result = _grouped(source, _check_fractions(fractions), seed)
+    result.assert_disjoint(source)
+    _warn_of_absent_classes(source, result)
+    return result
+
+
+def _check_fractions(fractions) -> tuple[float, ...]:
+    values = tuple(float(value) for value in fractions)
+    if (
+        len(values) != 3
+        or not all(value >= 0 for value in values)
+        or abs(sum(values) - 1) > 1e-6
+        or not values[0]
+    ):
+        raise ValueError(
+            f"fractions={tuple(fractions)} is not usable: expected shares of train, "
+            "val and test, none negative, train above 0, that add up to 1."
+        )
+    return values
+
+
+def _official(source: Source) -> Split:
+    if source.official_split is None:
+        raise ValueError(
+            f"Source {source.name!r} has no official split: call split without "
+            "official=True."
+        )
+    rows = {part: np.flatnonzero(source.official_split == part) for part in PARTS}
+    return Split(**rows, ids=source.ids)
+
+
+def _grouped(source: Source, fractions: tuple[float, ...], seed: int) -> Split:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    _, groups = np.unique(source.groups, return_inverse=True)
+    number = int(groups.max()) + 1 if len(groups) else 0
+    wanted = sum(value > 0 for value in fractions)
+    if number < wanted:
+        raise ValueError(
+            f"Source {source.name!r} has {number} group(s) for {wanted} parts: "
+            "expected at least one group a part; collect more, or ask for fewer parts."
+        )
+    if wanted == 1:
+        everything = np.arange(len(source))
+        return Split(everything, everything[:0], everything[:0], ids=source.ids)
+    shares = _folds(fractions, min(number, _MOST_FOLDS), wanted)
+    folds = sum(shares)
+    strata = _strata(source, folds)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Strata with fewer images than folds are reported below, by class and part.
+        warnings.simplefilter("ignore", UserWarning)
+        held_out = [
+            rows for _, rows in splitter.split(np.zeros(len(source)), strata, groups)
+        ]
+    # With few groups some folds stay empty: they must not make up a whole part.
+    held_out.sort(key=len, reverse=True)
+    order = [2, 1, 0]
+    rows: dict[int, list[np.ndarray]] = {part: [] for part in order}
+    for part in order:
+        for _ in range(shares[part]):
+            position = 0 if not rows[part] else -1
+            rows[part].append(held_out.pop(position))
+    joined = [np.sort(np.concatenate(rows[p] or [groups[:0]])) for p in range(3)]
+    return Split(*joined, ids=source.ids)
+
+
+def _folds(fractions, most: int, wanted: int) -> tuple[int, ...]:
+    """How many equal folds make up each part: the fewest that meet the shares."""
+    best = None
+    for folds in range(max(2, wanted), most + 1):
+        shares = [max(1, round(f * folds)) if f else 0 for f in fractions]
+        shares[0] = folds - shares[1] - shares[2]
+        if shares[0] < 1:
+            continue
+        error = max(abs(s / folds - f) for s, f in zip(shares, fractions, strict=True))
+        if best is None or error < best[0] - 1e-9:
+            best = (error, tuple(shares))
+        if error < 0.005:
+            break
+    return best[1]
+
+
+def _strata(source: Source, folds: int) -> np.ndarray:
+    joint = np.stack([source.targets[task] for task in sorted(source.targets)], axis=1)
+    _, strata, counts = np.unique(
+        joint, axis=0, return_inverse=True, return_counts=True
+    )
+    strata = strata.reshape(-1)
+    rare = counts[strata] < folds
+    # A single rare label is left alone: merging is for the many combinations of
+    # several tasks, of which most occur a few times.
+    if joint.shape[1] > 1 and rare.any() and not rare.all():
+        strata = np.where(rare, -1, strata)
+    return np.unique(strata, return_inverse=True)[1]
+
+
+def _warn_of_absent_classes(source: Source, result: Split) -> None:
+    parts = {name: rows for name, rows in result.parts().items() if rows.size}
+    for task, labels in source.targets.items():
+        for label, name in enumerate(source.class_names[task]):
+            rows = np.flatnonzero(labels == label)
+            if not rows.size:
+                continue
+            lacking = [
+                p for p, part in parts.items() if not (labels[part] == label).any()
+            ]
+            if lacking:
+                groups = len(np.unique(source.groups[rows]))
+                warnings.warn(
+                    f"Class {name!r} of task {task!r} ({len(rows)} image(s) in "
+                    f"{groups} group(s)) is absent from {' and '.join(lacking)}: "
+                    "figures for it there are undefined.",
+                    stacklevel=3,
+                )

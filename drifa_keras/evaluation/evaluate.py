@@ -1,0 +1,218 @@
+"""Scoring the test split of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from drifa_keras.data import Pairing, Split, once
+from drifa_keras.evaluation.baselines import baseline_predictions
+from drifa_keras.evaluation.bootstrap import bootstrap_intervals
+from drifa_keras.evaluation.metrics import classification_metrics
+from drifa_keras.runs import Run, load_images, read_sources
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPredictions:
+    """Predictions of one task, each image once in each draw of partners.
+
+    Attributes:
+        ids: `(images,)` ids of the images.
+        groups: `(images,)` which images belong together.
+        y_true: `(images,)` integer labels.
+        probabilities: `(draws, images, classes)`.
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    y_true: np.ndarray
+    probabilities: np.ndarray
+
+
+def predict_test(
+    model,
+    pairing: Pairing,
+    image_size: tuple[int, int],
+    draws: int = 3,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> dict[str, TaskPredictions]:
+    """Predicts every image of every source once, with several draws of partners.
+
+    Args:
+        model: A `MultimodalModel`.
+        pairing: The test part.
+        image_size: (height, width) of the model's images.
+        draws: How often partners are drawn; one is enough, and all that is done,
+            where there is one source only.
+        seed: Seed of the draws.
+        batch_size: Pairs at a time.
+
+    Returns:
+        Dict of task to `TaskPredictions`; images whose label is unknown are left out.
+    """
+    if len(pairing.sources) == 1:
+        draws = 1
+    probabilities = {task: [] for task in pairing.tasks}
+    for draw in range(draws):
+        images, indices, counted = once(
+            pairing, image_size=image_size, batch_size=batch_size, seed=seed, draw=draw
+        )
+        predicted = model.predict(images, verbose=0)
+        for task in probabilities:
+            column = pairing.source_of_task(task)
+            rows = counted[:, column]
+            order = np.argsort(indices[rows, column])
+            probabilities[task].append(predicted[task][rows][order])
+    results = {}
+    for task, per_draw in probabilities.items():
+        source = pairing.sources[pairing.source_of_task(task)]
+        known = source.targets[task] >= 0
+        results[task] = TaskPredictions(
+            ids=source.ids[known],
+            groups=source.groups[known],
+            y_true=source.targets[task][known],
+            probabilities=np.stack(per_draw)[:, known],
+        )
+    return results
+
+
+def summarize(
+    predictions: TaskPredictions,
+    class_names: tuple[str, ...],
+    bootstrap: int = 500,
+    seed: int = 0,
+) -> dict:
+    """Summarizes the predictions of one task.
+
+    Returns:
+        A JSON-able dict: `metrics` (name to `value`, the mean over the draws of
+        partners, `spread`, their standard deviation, and `interval`, 95 % by
+        bootstrap), `confusion` (rows true, columns predicted, first draw), the number
+        of `images` and `groups`, and `notes` on what could not be measured.
+    """
+    y_true, probabilities = predictions.y_true, predictions.probabilities
+    if not len(y_true):
+        return {"images": 0, "notes": ["No image of the test split has a label."]}
+    per_draw = [classification_metrics(y_true, p) for p in probabilities]
+    intervals = {}
+    if bootstrap:
+        intervals = bootstrap_intervals(
+            y_true, probabilities, predictions.groups, bootstrap, seed
+        )
+    metrics = {}
+    for name in per_draw[0]:
+        values = [scores[name] for scores in per_draw]
+        if values[0] is None:
+            metrics[name] = None
+            continue
+        metrics[name] = {
+            "value": float(np.mean(values)),
+            "spread": float(np.std(values)),
+            "interval": intervals.get(name),
+        }
+    confusion = np.zeros((len(class_names),) * 2, int)
+    np.add.at(confusion, (y_true, probabilities[0].argmax(axis=1)), 1)
+    return {
+        "images": len(y_true),
+        "groups": len(np.unique(predictions.groups)),
+        "draws": len(probabilities),
+        "classes": list(class_names),
+        "metrics": metrics,
+        "confusion": confusion.tolist(),
+        "notes": _notes(y_true, class_names),
+    }
+
+
+def evaluate(run: Run, baselines: bool = False, verbose: int = 1) -> dict:
+    """Scores the best model of a run on its test split.
+
+    Writes `predictions.npz` and `metrics.json` into the run folder.
+
+    Args:
+        run: The run.
+        baselines: Whether to score the majority class and the nearest neighbour in
+            raw pixels too.
+        verbose: 0 is silent.
+
+    Returns:
+        What `metrics.json` holds.
+    """
+    config = run.config
+    pairing = read_sources(config)
+    saved = json.loads((run.folder / "splits.json").read_text(encoding="utf-8"))
+    splits = [Split.from_json(saved[s.name], s) for s in pairing.sources]
+    test = pairing.take([split.test for split in splits])
+    loaded = load_images(test, config, progress=verbose != 0)
+    settings = config.evaluation
+    predictions = predict_test(
+        run.load_model(),
+        loaded,
+        config.data.size,
+        draws=settings.partner_draws,
+        seed=config.seed,
+        batch_size=settings.batch_size,
+    )
+    arrays = {}
+    for task, result in predictions.items():
+        arrays[f"{task}.id"] = result.ids
+        arrays[f"{task}.y_true"] = result.y_true
+        arrays[f"{task}.probabilities"] = result.probabilities
+    np.savez_compressed(run.folder / "predictions.npz", **arrays)
+
+    def scored(task, result):
+        names = run.class_names[task]
+        return summarize(result, names, settings.bootstrap, config.seed)
+
+    report = {
+        "split": "test",
+        "seed": config.seed,
+        "tasks": {task: scored(task, result) for task, result in predictions.items()},
+    }
+    if baselines:
+        train = pairing.take([split.train for split in splits])
+        report["baselines"] = {
+            name: {
+                task: scored(
+                    task, _replace(predictions[task], _known(test, task, one_hot))
+                )
+                for task, one_hot in tasks.items()
+            }
+            for name, tasks in baseline_predictions(
+                train, test, config.data.size
+            ).items()
+        }
+    run.write_json("metrics.json", report)
+    return report
+
+
+def _known(test, task, one_hot):
+    labels = test.sources[test.source_of_task(task)].targets[task]
+    return one_hot[labels >= 0]
+
+
+def _replace(predictions, probabilities):
+    return TaskPredictions(
+        ids=predictions.ids,
+        groups=predictions.groups,
+        y_true=predictions.y_true,
+        probabilities=probabilities[None],
+    )
+
+
+def _notes(y_true, class_names):
+    present = np.unique(y_true)
+    if len(present) == 1:
+        return [
+            f"Only the class {class_names[present[0]]!r} occurs in the test split: AUC "
+            "and specificity are undefined, the others speak of that class alone."
+        ]
+    absent = [name for k, name in enumerate(class_names) if k not in present]
+    if absent:
+        return [
+            f"No test image has the class(es) {', '.join(absent)}: means over classes "
+            "leave them out."
+        ]
+    return []

@@ -1,0 +1,167 @@
+"""The folder of a training run, which every command reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from drifa_keras.configs import Config, parse_config
+from drifa_keras.data import Pairing, Split, pair, phantoms, read, split
+
+_VERSIONED = ("drifa_keras", "keras", "tensorflow", "jax", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: Where it is.
+        config: The configuration that it was trained with.
+        class_names: Task name to the names of its classes.
+    """
+
+    folder: Path
+    config: Config
+    class_names: dict[str, tuple[str, ...]]
+
+    @property
+    def model_path(self) -> Path:
+        """The best model."""
+        return self.folder / "model.keras"
+
+    @classmethod
+    def create(cls, config: Config, class_names, folder: str | Path) -> Run:
+        """Makes a new folder and writes `config.yaml` into it.
+
+        Raises:
+            ValueError: If the folder exists and is not empty.
+        """
+        import keras
+
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(
+                f"The run folder {folder} exists already and is never overwritten. "
+                "Choose another with --out, or move it away."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        content = config.model_dump(mode="json")
+        content["resolved"] = {
+            "class_names": {task: list(names) for task, names in class_names.items()},
+            "backend": keras.backend.backend(),
+            "versions": _versions(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        }
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        return cls(folder, config, {t: tuple(n) for t, n in class_names.items()})
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Opens a run folder.
+
+        Raises:
+            ValueError: If it is not one.
+        """
+        folder = Path(folder)
+        path = folder / "config.yaml"
+        if not path.is_file():
+            raise ValueError(
+                f"{folder} is no run folder: it has no config.yaml. `drifa train` "
+                "makes one and prints where it is."
+            )
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        resolved = content.pop("resolved", {}) if isinstance(content, dict) else {}
+        if "class_names" not in resolved:
+            raise ValueError(
+                f"{path} lacks the section `resolved` that `drifa train` writes."
+            )
+        names = {task: tuple(names) for task, names in resolved["class_names"].items()}
+        return cls(folder, parse_config(content, str(path)), names)
+
+    def load_model(self):
+        """Loads the best model."""
+        import keras
+
+        if not self.model_path.is_file():
+            raise ValueError(
+                f"{self.folder} has no model.keras: the training did not finish an "
+                "epoch. Train again."
+            )
+        return keras.models.load_model(self.model_path)
+
+    def write_json(self, name: str, content) -> Path:
+        """Writes a JSON file into the folder."""
+        path = self.folder / name
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return path
+
+
+def read_sources(config: Config) -> Pairing:
+    """Reads the sources that a configuration names."""
+    sources = []
+    for entry in config.data.sources:
+        if entry.reader == "phantoms":
+            sources += phantoms(**entry.options)
+        else:
+            root = Path(config.data.root) / entry.path
+            sources.append(read(entry.reader, root, **entry.options))
+    channels = {name: 3 for source in sources for name in source.modalities}
+    unknown = sorted(set(config.data.channels) - set(channels))
+    if unknown:
+        raise ValueError(
+            f"data.channels names the modality {unknown[0]!r}. There are "
+            f"{sorted(channels)}."
+        )
+    return pair(sources, channels={**channels, **config.data.channels})
+
+
+def split_sources(pairing: Pairing, config: Config) -> list[Split]:
+    """Splits each source by its groups, as the configuration says."""
+    return [
+        split(
+            source,
+            config.data.split,
+            config.data.split_seed,
+            official=config.data.official_split,
+        )
+        for source in pairing.sources
+    ]
+
+
+def load_images(pairing: Pairing, config: Config, progress: bool = True) -> Pairing:
+    """Decodes all images into memory where they fit, else leaves them on disk."""
+    height, width = config.data.size
+    needed = sum(
+        len(source) * height * width * pairing.modalities[name]
+        for source in pairing.sources
+        for name in source.modalities
+    )
+    if needed > config.data.memory_limit_gib * 2**30:
+        return pairing
+    loaded = [
+        source.load(
+            config.data.size,
+            {name: pairing.modalities[name] for name in source.modalities},
+            progress=progress,
+        )
+        for source in pairing.sources
+    ]
+    return pair(loaded)
+
+
+def _versions():
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,6 @@
+"""Training: the paper's recipe, and whole runs from a configuration."""
+
+from drifa_keras.training.recipe import compile_model, fit
+from drifa_keras.training.train import train
+
+__all__ = ["compile_model", "fit", "train"]

@@ -1,0 +1,176 @@
+"""The training recipe: compile, callbacks, fit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import keras
+
+_SCHEDULES = ("plateau", "cosine", "constant")
+
+
+def compile_model(
+    model,
+    learning_rate=1e-3,
+    loss_weights: dict[str, float] | None = None,
+    schedule: str = "plateau",
+    steps: int | None = None,
+    steps_per_epoch: int | None = None,
+    jit_compile: bool | None = None,
+) -> None:
+    """Compiles a multi-task classifier as the paper trains it.
+
+    Adam, and the weighted sum of the tasks' categorical cross-entropies (Eq. 9 of
+    *Multimodal Fusion Learning with Dual Attention for Medical Imaging*, WACV 2025).
+
+    Args:
+        model: A `MultimodalModel`.
+        learning_rate: Initial learning rate.
+        loss_weights: Task name to the weight of its loss; 1 / (number of tasks) each
+            by default.
+        schedule: `"plateau"` and `"constant"` keep the rate (the callback of `fit`
+            lowers it on a plateau); `"cosine"` warms up for one epoch and goes down
+            to 0 at step `steps`.
+        steps: Steps of the whole training; for `"cosine"`.
+        steps_per_epoch: Steps of an epoch; for `"cosine"`.
+        jit_compile: Whether to compile with XLA. `None` decides: not on TensorFlow
+            without a GPU, where it does not pay, and as Keras does elsewhere.
+    """
+    if schedule not in _SCHEDULES:
+        raise ValueError(
+            f"`schedule` must be one of {list(_SCHEDULES)}. Received: {schedule!r}."
+        )
+    if loss_weights is None:
+        loss_weights = dict.fromkeys(model.tasks, 1 / len(model.tasks))
+    if set(loss_weights) != set(model.tasks):
+        raise ValueError(
+            f"`loss_weights` must name the tasks {list(model.tasks)}. Received: "
+            f"{sorted(loss_weights)}."
+        )
+    if schedule == "cosine":
+        if not steps or not steps_per_epoch:
+            raise ValueError(
+                "The cosine schedule needs `steps` and `steps_per_epoch`. Received: "
+                f"steps={steps}, steps_per_epoch={steps_per_epoch}."
+            )
+        warmup = min(steps_per_epoch, steps // 2)
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else learning_rate,
+            decay_steps=max(1, steps - warmup),
+            warmup_target=learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if jit_compile is None:
+        jit_compile = "auto"
+        if keras.backend.backend() == "tensorflow" and not _has_gpu():
+            jit_compile = False
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss={task: "categorical_crossentropy" for task in model.tasks},
+        loss_weights=loss_weights,
+        # Weights leave unknown labels out, and give each image of a source that is
+        # repeated the same say.
+        weighted_metrics={task: ["accuracy"] for task in model.tasks},
+        jit_compile=jit_compile,
+    )
+
+
+def fit(
+    model,
+    train,
+    val,
+    epochs: int = 200,
+    steps_per_epoch: int | None = None,
+    schedule: str = "plateau",
+    monitor: str = "val_loss",
+    folder: str | Path | None = None,
+    verbose: int | str = "auto",
+):
+    """Fits a compiled model, keeping the best epoch.
+
+    Args:
+        model: A compiled `MultimodalModel`.
+        train: Batches `(images, targets, weights)`, as `drifa_keras.data.batches`
+            makes them.
+        val: Batches of the validation split.
+        epochs: Number of epochs.
+        steps_per_epoch: Steps of an epoch, where `train` goes on without end.
+        schedule: With `"plateau"` the learning rate is multiplied by 0.2 after 5
+            epochs without a better `val_loss`, down to 1e-5.
+        monitor: What picks the best epoch.
+        folder: Where `model.keras` (the best epoch) and `history.csv` go; nothing is
+            written by default, and the model keeps its last weights.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The `keras.callbacks.History`.
+
+    Raises:
+        ValueError: If the loss became NaN or infinite, or `monitor` names nothing
+            that was measured.
+    """
+    callbacks = [keras.callbacks.TerminateOnNaN()]
+    if schedule == "plateau":
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                monitor="val_loss", factor=0.2, patience=5, min_lr=1e-5
+            )
+        )
+    if folder is not None:
+        folder = Path(folder)
+        only_task = next(iter(model.tasks)) if len(model.tasks) == 1 else None
+        callbacks += [
+            _HistoryCSV(folder / "history.csv", only_task),
+            keras.callbacks.ModelCheckpoint(
+                folder / "model.keras",
+                monitor=monitor,
+                mode="min" if "loss" in monitor else "max",
+                save_best_only=True,
+            ),
+        ]
+    history = model.fit(
+        train,
+        validation_data=val,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=callbacks,
+        shuffle=False,  # the batches are shuffled already
+        verbose=verbose,
+    )
+    losses = history.history.get("loss", [])
+    if not losses or not math.isfinite(losses[-1]) or len(losses) < epochs:
+        raise ValueError(
+            f"The loss became NaN or infinite in epoch {max(1, len(losses))}. Lower "
+            "the learning rate, or train in float32."
+        )
+    if monitor not in history.history:
+        raise ValueError(
+            f"`monitor` {monitor!r} was not measured, so that no best epoch was kept. "
+            f"Measured were {sorted(history.history)}."
+        )
+    return history
+
+
+class _HistoryCSV(keras.callbacks.CSVLogger):
+    """Writes the epochs as CSV, with the task's prefix even if there is one task."""
+
+    def __init__(self, path, only_task):
+        super().__init__(str(path))
+        self._only_task = only_task
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = dict(logs or {})
+        if self._only_task:
+            for part in ("", "val_"):
+                for name in ("accuracy", "loss"):
+                    if part + name in logs:
+                        value = logs[part + name]
+                        logs[f"{part}{self._only_task}_{name}"] = value
+                        if name != "loss":
+                            del logs[part + name]
+        super().on_epoch_end(epoch, logs)
+
+
+def _has_gpu():
+    return bool(keras.distribution.list_devices("gpu"))

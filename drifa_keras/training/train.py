@@ -1,0 +1,108 @@
+"""A whole training run: from a configuration to a run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+
+from drifa_keras.configs import Config
+from drifa_keras.data import Augment, Pairing, batches, class_weights, steps_per_epoch
+from drifa_keras.models import preset_class
+from drifa_keras.runs import Run, load_images, read_sources, split_sources
+from drifa_keras.training.recipe import compile_model, fit
+
+
+def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Run:
+    """Trains the network of a configuration.
+
+    Args:
+        config: The configuration, from `drifa_keras.configs.load_config`.
+        folder: The run folder to make: `config.yaml`, `splits.json`, `model.keras`
+            (the best epoch) and `history.csv`.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The `Run`.
+
+    Raises:
+        ValueError: If the folder exists, the data is not as its reader expects, a
+            group straddles the splits, or the loss diverges.
+    """
+    keras.utils.set_random_seed(config.seed)
+    pairing = read_sources(config)
+    model = build_model(config, pairing)  # a mistake here should cost no decoding
+    splits = split_sources(pairing, config)
+    run = Run.create(config, pairing.class_names, folder)
+    (run.folder / "splits.json").write_text(
+        json.dumps(
+            {
+                source.name: part.to_dict()
+                for source, part in zip(pairing.sources, splits, strict=True)
+            }
+        ),
+        encoding="utf-8",
+    )
+    pairing = load_images(pairing, config, progress=verbose != 0)
+    train_pairs = pairing.take([part.train for part in splits])
+    val_pairs = pairing.take([part.val for part in splits])
+
+    settings = config.training
+    steps = steps_per_epoch(train_pairs, settings.batch_size, settings.pairs_per_epoch)
+    compile_model(
+        model,
+        learning_rate=settings.learning_rate,
+        loss_weights=settings.loss_weights,
+        schedule=settings.schedule,
+        steps=steps * settings.epochs,
+        steps_per_epoch=steps,
+        jit_compile=settings.jit_compile,
+    )
+    fit(
+        model,
+        batches(
+            train_pairs,
+            image_size=config.data.size,
+            batch_size=settings.batch_size,
+            seed=config.seed,
+            augment=Augment(**config.data.augment.model_dump()),
+            epochs=settings.epochs,
+            pairs_per_epoch=settings.pairs_per_epoch,
+            class_weights=_weights(train_pairs) if settings.class_weights else None,
+        ),
+        batches(
+            val_pairs,
+            image_size=config.data.size,
+            batch_size=config.evaluation.batch_size,
+            training=False,
+        ),
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        schedule=settings.schedule,
+        monitor=settings.monitor,
+        folder=run.folder,
+        verbose=verbose,
+    )
+    return run
+
+
+def build_model(config: Config, pairing: Pairing):
+    """Builds the network of a configuration for the sources of `pairing`."""
+    arguments = dict(config.model.arguments)
+    if config.training.dtype is not None:
+        arguments["dtype"] = config.training.dtype
+    return preset_class(config.model.preset).from_preset(
+        config.model.preset,
+        pairing.shapes(config.data.size),
+        pairing.tasks,
+        **arguments,
+    )
+
+
+def _weights(pairing):
+    return {
+        task: class_weights(source.targets[task], source.class_names[task])
+        for source in pairing.sources
+        for task in source.targets
+    }

@@ -1,0 +1,86 @@
+"""What every test shares: the backend, quiet logs, seeds, markers and the data folder.
+
+KERAS_BACKEND chooses the backend; without it the first one installed of TensorFlow,
+JAX and PyTorch is taken. `--run-large` runs the tests marked `large` too.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+if "KERAS_BACKEND" not in os.environ:
+    for backend in ("tensorflow", "jax", "torch"):
+        if importlib.util.find_spec(backend):
+            os.environ["KERAS_BACKEND"] = backend
+            break
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests compare to 1e-5, which the shortened products of a GPU do not reach.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+
+TESTS = Path(__file__).resolve().parent
+for folder in (TESTS, TESTS.parent):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+import keras  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--run-large",
+        action="store_true",
+        default=False,
+        help="also run the tests marked large (slow, or several processes)",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "large: slow; runs only with --run-large")
+    config.addinivalue_line("filterwarnings", "error:::drifa_keras")
+    # Keras under NumPy 2, for each array it makes.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning",
+    )
+
+
+def pytest_report_header(config):
+    return f"keras {keras.__version__}, backend {keras.backend.backend()}"
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--run-large"):
+        return
+    skip = pytest.mark.skip(reason="large: run with --run-large")
+    for item in items:
+        if "large" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers for each test, whatever ran before it."""
+    keras.utils.set_random_seed(20250)
+
+
+@pytest.fixture(autouse=True)
+def dtype_policy():
+    """The dtype policy as it was, after a test that sets another one."""
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """The folder of real images: DRIFA_DATA, else shared/data beside the checkout."""
+    configured = os.environ.get("DRIFA_DATA")
+    root = Path(configured or TESTS.parent.parent / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip(f"no images at {root}; set DRIFA_DATA to the folder of datasets")
+    return root
