@@ -48,19 +48,10 @@ class CLIA(PackedKernelLayer):
         self._add_matrices([(channels, channels)] * 2)
 
     def call(self, x):
-        first, second = unstack(self.kernel)
-        return self.compress(ops.matmul(x, first), second)
-
-    def compress(self, first, second):
-        """Computes `l` from `V1 x`, which `MFA` computes together with HIFA's.
-
-        Args:
-            first: `V1 x`, shape `(batch, height, width, channels)`.
-            second: V2.
-        """
+        w1, w2 = unstack(self.kernel)
         c1, c2 = unstack(self.bias)
-        v1 = spatial_mean(ops.sigmoid(first + c1))  # (batch, C)
-        v2 = ops.sigmoid(ops.matmul(v1, second) + c2)
+        v1 = spatial_mean(ops.sigmoid(ops.matmul(x, w1) + c1))  # (batch, C)
+        v2 = ops.sigmoid(ops.matmul(v1, w2) + c2)
         return v1 + v2
 
     def compute_output_shape(self, input_shape):

@@ -60,19 +60,9 @@ class HIFA(PackedKernelLayer):
         self._add_matrices([(channels, channels)] * 4 + [(2 * channels, channels)])
 
     def call(self, x):
-        w1, *others = unstack(self.kernel)
-        return self.descend(ops.matmul(x, w1), others)
-
-    def descend(self, first, others):
-        """Computes `d` from `W1 x`, which `MFA` computes together with CLIA's.
-
-        Args:
-            first: `W1 x`, shape `(batch, height, width, channels)`.
-            others: W2, W3, W4 and the two halves of Wf.
-        """
-        w2, w3, w4, w_upper, w_lower = others
+        w1, w2, w3, w4, w_upper, w_lower = unstack(self.kernel)
         b1, b2, b3, b4, bf = unstack(self.bias)
-        u1 = self.activation(first + b1)
+        u1 = self.activation(ops.matmul(x, w1) + b1)
         u2 = self.activation(ops.matmul(u1, w2) + b2)
         u3 = self.activation(ops.matmul(u1 + u2, w3) + b3)
         u4 = self.activation(ops.matmul(u3, w4) + b4)

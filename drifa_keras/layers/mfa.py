@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._packing import OmegaLayer, require_map, scaled, unstack
+from drifa_keras.layers._packing import OmegaLayer, require_map, scaled
 from drifa_keras.layers.clia import CLIA
 from drifa_keras.layers.hifa import HIFA
 
@@ -99,19 +99,12 @@ class MFA(OmegaLayer):
         return self._gate(x, self._split_omegas())
 
     def _gate(self, x, omegas):
-        if self.clia is None:
-            return ops.sigmoid(scaled(self.hifa(x), omegas["omega_d"]))
-        if self.hifa is None:
-            return ops.sigmoid(scaled(self.clia(x), omegas["omega_l"]))
-        # Both branches begin with a 1x1 convolution of x: one product of twice
-        # the width is faster than two.
-        w1, *hifa_others = unstack(self.hifa.kernel)
-        v1, v2 = unstack(self.clia.kernel)
-        first = ops.matmul(x, ops.concatenate([w1, v1], axis=1))  # (batch, H, W, 2C)
-        first_hifa, first_clia = ops.split(first, 2, axis=-1)
-        d = self.hifa.descend(first_hifa, hifa_others)
-        l = self.clia.compress(first_clia, v2)
-        return ops.sigmoid(scaled(d, omegas["omega_d"]) + scaled(l, omegas["omega_l"]))
+        logits = 0.0
+        if self.hifa is not None:
+            logits += scaled(self.hifa(x), omegas["omega_d"])
+        if self.clia is not None:
+            logits += scaled(self.clia(x), omegas["omega_l"])
+        return ops.sigmoid(logits)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
