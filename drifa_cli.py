@@ -298,7 +298,7 @@ def _models(
     from drifa_keras.models import cost, preset_class, presets
 
     table = Table(
-        title=f"Presets, for two {image_size}x{image_size}x3 images and heads of 5 and 7"
+        title=f"For two {image_size}x{image_size}x3 images and heads of 5 and 7 classes"
     )
     table.add_column("preset", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)

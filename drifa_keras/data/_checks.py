@@ -81,7 +81,7 @@ def channels_of(
             )
         table = {name: channels.get(name, 3) for name in names}
     else:
-        table = {name: 3 if channels is None else channels for name in names}
+        table = dict.fromkeys(names, 3 if channels is None else channels)
     for name, count in table.items():
         if count not in (1, 3):
             raise ValueError(

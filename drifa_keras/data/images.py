@@ -11,8 +11,23 @@ from PIL import Image, ImageOps
 from drifa_keras.data._checks import channels_of, check_size
 
 SUFFIXES = frozenset(
-    ".bmp .dib .gif .jfif .jpe .jpeg .jpg .jp2 .pbm .pgm .png .ppm .tif .tiff "
-    ".webp".split()
+    [
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".jp2",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
 )
 # Deep greyscale files rarely use all of their container: scanners write 10 to 14
 # bits into 16. The first of these ranges that holds the brightest pixel is taken.

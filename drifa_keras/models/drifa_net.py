@@ -55,7 +55,6 @@ class DRIFANet(MultimodalModel):
         Dict of float32 probabilities `(batch, classes)` keyed by task.
 
     Example:
-
     ```python
     model = DRIFANet(
         modalities={"dermoscopy": (128, 128, 3), "mri": (128, 128, 1)},

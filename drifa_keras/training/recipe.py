@@ -67,7 +67,7 @@ def compile_model(
             jit_compile = False
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
-        loss={task: "categorical_crossentropy" for task in model.tasks},
+        loss=dict.fromkeys(model.tasks, "categorical_crossentropy"),
         loss_weights=loss_weights,
         # Weights leave unknown labels out, and give each image of a source that is
         # repeated the same say.
