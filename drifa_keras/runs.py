@@ -97,6 +97,13 @@ class Run:
             )
         return keras.models.load_model(self.model_path)
 
+    def read_json(self, name: str):
+        """Reads a JSON file of the folder."""
+        path = self.folder / name
+        if not path.is_file():
+            raise ValueError(f"{self.folder} has no {name}. Train again.")
+        return json.loads(path.read_text(encoding="utf-8"))
+
     def write_json(self, name: str, content) -> Path:
         """Writes a JSON file into the folder."""
         path = self.folder / name

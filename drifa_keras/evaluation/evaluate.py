@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +141,7 @@ def evaluate(run: Run, baselines: bool = False, verbose: int = 1) -> dict:
     """
     config = run.config
     pairing = read_sources(config)
-    saved = json.loads((run.folder / "splits.json").read_text(encoding="utf-8"))
+    saved = run.read_json("splits.json")
     splits = [Split.from_json(saved[s.name], s) for s in pairing.sources]
     test = pairing.take([split.test for split in splits])
     loaded = load_images(test, config, progress=verbose != 0)

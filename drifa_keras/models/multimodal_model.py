@@ -20,8 +20,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class MultimodalModel(keras.Model):
     """A Functional model from one image a modality to probabilities a task.
 
-    A subclass builds its graph between two calls: `open_streams` makes the inputs,
-    and this constructor adds the heads to the features that the subclass computed.
+    Its graph is built between two calls: `open_streams` makes the inputs, and this
+    constructor adds the heads to the features computed from them. A subclass does
+    both in its own constructor; without one, the model can be saved just the same.
 
     Inputs are a dict keyed by modality, with pixels from 0 to 255 and an all-zero
     image for an absent one; outputs are a dict of probabilities keyed by task. Keys,
@@ -46,6 +47,17 @@ class MultimodalModel(keras.Model):
     Attributes:
         modalities, tasks: As given, in sorted order.
         logits_model: Model that shares all weights and returns the raw logits.
+
+    Example:
+    ```python
+    modalities = {"ct": (64, 64, 1), "mri": (64, 64, 1)}
+    inputs, streams, presence = MultimodalModel.open_streams(modalities)
+    maps = [keras.layers.Conv2D(16, 3)(x) for x in streams.values()]
+    maps = drifa_keras.layers.MIFA()(maps, presence=presence)
+    fused = drifa_keras.layers.StreamConcatenate()(maps, presence=presence)
+    features = keras.layers.GlobalAveragePooling2D()(fused)
+    model = MultimodalModel(inputs, features, modalities, {"tumor": 4})
+    ```
     """
 
     def __init__(
@@ -209,9 +221,9 @@ class MultimodalModel(keras.Model):
         return _portable(super().get_compile_config())
 
     def get_config(self):
-        # Keras' own get_config of a Functional model lists its layers; this network
-        # is described by its arguments instead.
-        return {
+        # Keras' own get_config of a Functional model lists its layers; a subclass is
+        # described by its arguments instead.
+        config = {
             "modalities": {
                 name: list(shape) for name, shape in self.modalities.items()
             },
@@ -224,10 +236,24 @@ class MultimodalModel(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
         }
+        if type(self) is MultimodalModel:
+            features = {
+                task: self.get_layer(f"{task}_logits").input for task in self.tasks
+            }
+            config["network"] = keras.saving.serialize_keras_object(
+                keras.Model(self.input, features, name="network")
+            )
+        return config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        if "network" not in config:
+            return cls(**config)
+        config = dict(config)
+        network = keras.saving.deserialize_keras_object(
+            config.pop("network"), custom_objects=custom_objects
+        )
+        return cls(network.input, network.output, **config)
 
     def _check(self, x, y=None, sample_weight=None):
         """Raises a `ValueError` for data that does not fit the model."""
@@ -258,11 +284,18 @@ class MultimodalModel(keras.Model):
                 check_pixels(name, images[name])
 
     def _check_targets(self, targets, kind):
+        if targets is None:
+            return
         if isinstance(targets, dict):
             _check_keys(targets, self.tasks, f"task in the {kind}", "tasks")
-            if kind == "targets":
-                for task, classes in self.tasks.items():
-                    check_targets(task, targets[task], classes)
+        elif kind == "targets":
+            raise ValueError(
+                f"{self.name} takes a dict of {kind} keyed by task, "
+                f"{list(self.tasks)}. Received: {type(targets).__name__}."
+            )
+        if kind == "targets":
+            for task, classes in self.tasks.items():
+                check_targets(task, targets[task], classes)
 
 
 def check_modalities(modalities):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import keras
@@ -35,14 +34,12 @@ def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Ru
     model = build_model(config, pairing)  # a mistake here should cost no decoding
     splits = split_sources(pairing, config)
     run = Run.create(config, pairing.class_names, folder)
-    (run.folder / "splits.json").write_text(
-        json.dumps(
-            {
-                source.name: part.to_dict()
-                for source, part in zip(pairing.sources, splits, strict=True)
-            }
-        ),
-        encoding="utf-8",
+    run.write_json(
+        "splits.json",
+        {
+            source.name: part.to_dict()
+            for source, part in zip(pairing.sources, splits, strict=True)
+        },
     )
     pairing = load_images(pairing, config, progress=verbose != 0)
     train_pairs = pairing.take([part.train for part in splits])
