@@ -376,29 +376,34 @@ def _free_folder(folder):
 
 
 def _print_report(report):
-    shown = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc")
-    table = Table(title="Test split, each image once")
-    table.add_column("task")
-    table.add_column("images", justify="right")
-    for name in shown:
-        table.add_column(name.replace("_", " "), justify="right")
-    rows = list(report["tasks"].items())
-    for baseline, tasks in report.get("baselines", {}).items():
-        rows += [
-            (f"{task}: {baseline.replace('_', ' ')}", result)
-            for task, result in tasks.items()
-        ]
-    for task, result in rows:
-        metrics = result.get("metrics", {})
-        cells = [_cell(metrics.get(name)) for name in shown]
-        table.add_row(task, str(result["images"]), *cells)
+    tasks = report["tasks"]
+    table = Table(title="Test split, each image once (95 % interval)")
+    table.add_column("")
+    for task, result in tasks.items():
+        table.add_column(f"{task}\n{result['images']} images", justify="right")
+    metrics = {task: result.get("metrics", {}) for task, result in tasks.items()}
+    for name in next(iter(metrics.values()), {}):
+        cells = [_cell(of_task.get(name)) for of_task in metrics.values()]
+        table.add_row(name.replace("_", " "), *cells)
+    for baseline, results in report.get("baselines", {}).items():
+        table.add_section()
+        table.add_row(f"baseline: {baseline.replace('_', ' ')}")
+        for name in ("accuracy", "balanced_accuracy"):
+            cells = [_cell(results[t].get("metrics", {}).get(name)) for t in tasks]
+            table.add_row(f"  {name.replace('_', ' ')}", *cells)
     console.print(table)
-    draws = max((r.get("draws", 1) for r in report["tasks"].values()), default=1)
-    console.print(
-        "Below each figure: its 95 % interval, by bootstrap over groups."
-        + (f" Mean over {draws} draws of partners." if draws > 1 else "")
-    )
-    for task, result in report["tasks"].items():
+    draws = max((result.get("draws", 1) for result in tasks.values()), default=1)
+    if draws > 1:
+        spreads = ", ".join(
+            f"{task} {of_task['accuracy']['spread']:.4f}"
+            for task, of_task in metrics.items()
+            if of_task.get("accuracy")
+        )
+        console.print(
+            f"Means over {draws} draws of partners; standard deviation of the accuracy "
+            f"over them: {spreads}."
+        )
+    for task, result in tasks.items():
         for note in result.get("notes", []):
             console.print(f"{task}: {note}")
 
@@ -409,7 +414,7 @@ def _cell(metric):
     text = f"{metric['value']:.3f}"
     if metric["interval"]:
         low, high = metric["interval"]
-        text += f"\n{low:.2f}..{high:.2f}"
+        text += f" ({low:.3f} to {high:.3f})"
     return text
 
 

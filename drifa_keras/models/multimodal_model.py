@@ -261,6 +261,7 @@ class MultimodalModel(keras.Model):
             x = x[0]
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(x)
         elif hasattr(x, "element_spec"):  # tf.data
+            self._check_first_pixels(x)
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(x.element_spec)
         elif not isinstance(x, (dict, list, tuple)) and not hasattr(x, "shape"):
             # A generator or a PyTorch DataLoader cannot be looked into without
@@ -282,6 +283,22 @@ class MultimodalModel(keras.Model):
             check_images(name, images[name], shape)
             if values and self.rescaling is not None:
                 check_pixels(name, images[name])
+
+    def _check_first_pixels(self, dataset):
+        """Checks the pixels of the first batch of a tf.data pipeline of floats.
+
+        Pipelines often divide by 255, which this model does too. Bytes are always in
+        range, and cost nothing.
+        """
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(dataset.element_spec)
+        if self.rescaling is None or not isinstance(images, dict):
+            return
+        if all(spec.dtype.as_numpy_dtype == np.uint8 for spec in images.values()):
+            return
+        self._check_images(images)
+        first = next(iter(dataset.take(1).as_numpy_iterator()), None)
+        if first is not None:
+            self._check_images(keras.utils.unpack_x_y_sample_weight(first)[0])
 
     def _check_targets(self, targets, kind):
         if targets is None:
