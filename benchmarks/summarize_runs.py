@@ -39,9 +39,9 @@ def main():
 
 
 def label(config):
-    arguments = json.dumps(config.model.arguments, sort_keys=True)
-    return (
-        f"{config.model.preset} {arguments if config.model.arguments else ''}".strip()
+    arguments = config.model.arguments
+    return " ".join(
+        [config.model.preset, *([json.dumps(arguments)] if arguments else [])]
     )
 
 
