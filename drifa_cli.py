@@ -220,6 +220,10 @@ def _evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also score the trivial baselines.")
     ] = False,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets, if it has moved."),
+    ] = None,
 ):
     """Score the model of a run on its test split, each image once."""
     _start_backend()
@@ -227,7 +231,7 @@ def _evaluate(
     from drifa_keras.runs import Run
 
     opened = Run.open(run)
-    _print_report(evaluate(opened, baselines=baselines))
+    _print_report(evaluate(opened, baselines=baselines, data_root=data_root))
     _print_files(opened)
 
 

@@ -45,12 +45,7 @@ class Run:
         """
         import keras
 
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(
-                f"The run folder {folder} exists already and is never overwritten. "
-                "Choose another with --out, or move it away."
-            )
+        folder = require_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = config.model_dump(mode="json")
         content["resolved"] = {
@@ -109,6 +104,17 @@ class Run:
         path = self.folder / name
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return path
+
+
+def require_free(folder: str | Path) -> Path:
+    """Returns the path of a run folder to make; a `ValueError` if it is taken."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"The run folder {folder} exists already and is never overwritten. "
+            "Choose another with --out, or move it away."
+        )
+    return folder
 
 
 def read_sources(config: Config) -> Pairing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -125,7 +126,12 @@ def summarize(
     }
 
 
-def evaluate(run: Run, baselines: bool = False, verbose: int = 1) -> dict:
+def evaluate(
+    run: Run,
+    baselines: bool = False,
+    data_root: str | Path | None = None,
+    verbose: int = 1,
+) -> dict:
     """Scores the best model of a run on its test split.
 
     Writes `predictions.npz` and `metrics.json` into the run folder.
@@ -134,12 +140,17 @@ def evaluate(run: Run, baselines: bool = False, verbose: int = 1) -> dict:
         run: The run.
         baselines: Whether to score the majority class and the nearest neighbour in
             raw pixels too.
+        data_root: Folder that holds the data sets, where it is no longer the one of
+            the training.
         verbose: 0 is silent.
 
     Returns:
         What `metrics.json` holds.
     """
     config = run.config
+    if data_root is not None:
+        data = config.data.model_copy(update={"root": str(data_root)})
+        config = config.model_copy(update={"data": data})
     pairing = read_sources(config)
     saved = run.read_json("splits.json")
     splits = [Split.from_json(saved[s.name], s) for s in pairing.sources]

@@ -9,7 +9,13 @@ import keras
 from drifa_keras.configs import Config
 from drifa_keras.data import Augment, Pairing, batches, class_weights, steps_per_epoch
 from drifa_keras.models import preset_class
-from drifa_keras.runs import Run, load_images, read_sources, split_sources
+from drifa_keras.runs import (
+    Run,
+    load_images,
+    read_sources,
+    require_free,
+    split_sources,
+)
 from drifa_keras.training.recipe import compile_model, fit
 
 
@@ -29,10 +35,13 @@ def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Ru
         ValueError: If the folder exists, the data is not as its reader expects, a
             group straddles the splits, or the loss diverges.
     """
+    # What may be wrong is tried before the long work, and the folder is made last.
+    require_free(folder)
     keras.utils.set_random_seed(config.seed)
     pairing = read_sources(config)
-    model = build_model(config, pairing)  # a mistake here should cost no decoding
+    model = build_model(config, pairing)
     splits = split_sources(pairing, config)
+    pairing = load_images(pairing, config, progress=verbose != 0)
     run = Run.create(config, pairing.class_names, folder)
     run.write_json(
         "splits.json",
@@ -41,7 +50,6 @@ def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Ru
             for source, part in zip(pairing.sources, splits, strict=True)
         },
     )
-    pairing = load_images(pairing, config, progress=verbose != 0)
     train_pairs = pairing.take([part.train for part in splits])
     val_pairs = pairing.take([part.val for part in splits])
 
