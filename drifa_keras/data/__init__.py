@@ -11,9 +11,16 @@ from drifa_keras.data.pairing import Pairing, align, pair
 from drifa_keras.data.phantoms import phantoms
 from drifa_keras.data.pipeline import batches, class_weights, once, steps_per_epoch
 from drifa_keras.data.readers import (
+    DATASETS,
     READERS,
+    BratsSlices,
+    Dataset,
+    brain_tumor_mri,
+    brats2020,
+    brats2020_slices,
     ham10000,
     image_folder,
+    iq_othnccd,
     medmnist,
     read,
     sipakmed,
@@ -22,16 +29,23 @@ from drifa_keras.data.source import Source
 from drifa_keras.data.splits import Split, split
 
 __all__ = [
+    "DATASETS",
     "READERS",
     "Augment",
+    "BratsSlices",
+    "Dataset",
     "Pairing",
     "Source",
     "Split",
     "align",
     "batches",
+    "brain_tumor_mri",
+    "brats2020",
+    "brats2020_slices",
     "class_weights",
     "ham10000",
     "image_folder",
+    "iq_othnccd",
     "medmnist",
     "once",
     "pair",

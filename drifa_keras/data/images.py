@@ -70,7 +70,10 @@ def read_image(
             if size is not None and image.format == "JPEG":
                 # Lets libjpeg skip detail that the resize would average away.
                 image.draft(None, (2 * size[1], 2 * size[0]))
+            deep_colour = any(";16" in str(tile) for tile in image.tile)
             image.load()
+            if deep_colour and image.mode[0] not in "IF":
+                _refuse_lost_depth(image)
             image = ImageOps.exif_transpose(image)
             image = _to_eight_bits(image, "L" if channels == 1 else "RGB")
             if size is not None and image.size != (size[1], size[0]):
@@ -131,6 +134,21 @@ def _refuse_bomb(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise _UnusablePixels(_bomb_text(f"({width} x {height}) "))
+
+
+def _refuse_lost_depth(image: Image.Image) -> None:
+    # Of 16 bits a colour channel Pillow keeps the upper 8: a picture in the lower 10
+    # to 14 bits would come out black, and what was lost cannot be scaled back.
+    bands = image.getextrema()
+    bands = bands if isinstance(bands[0], tuple) else (bands,)
+    colours = bands[:-1] if image.mode in ("LA", "RGBA") else bands
+    brightest = max(high for _, high in colours)
+    if brightest < 64:
+        raise _UnusablePixels(
+            f"it has 16 bits a colour channel and uses at most 14 of them (about "
+            f"{brightest * 256} of 65535 at the brightest); expected the full range, "
+            "so rescale the file or save it with 8 bits."
+        )
 
 
 def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drifa_keras.data._checks import check_seed, listing
+from drifa_keras.data.readers import DATASETS
 from drifa_keras.data.source import Source
 
 PARTS = ("train", "val", "test")
@@ -171,6 +172,14 @@ def _official(source: Source) -> Split:
         raise ValueError(
             f"Source {source.name!r} has no official split: call split without "
             "official=True."
+        )
+    dataset = DATASETS.get(source.name)
+    if dataset is not None and dataset.official_split_leaks:
+        warnings.warn(
+            f"The official split of {source.name!r} leaks: the same or nearly the same "
+            "images are in several parts. Split by groups (official=False) for scores "
+            "that mean something.",
+            stacklevel=3,
         )
     rows = {part: np.flatnonzero(source.official_split == part) for part in PARTS}
     return Split(**rows, ids=source.ids)

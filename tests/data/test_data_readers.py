@@ -29,7 +29,7 @@ def ham(tmp_path):
 
 
 def test_ham_layouts(ham):
-    first = read("ham10000", ham.parent)
+    first = read("ham10000", ham.parent, verify=False)
     assert len(first) == 14 and len(set(first.groups)) == 7
     assert first.class_names["skin_lesion"] == (
         *("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
@@ -38,14 +38,14 @@ def test_ham_layouts(ham):
     assert first.targets["skin_lesion"][0] == 5
     # Kaggle's archive also holds a second, lower-case copy of a part.
     save(ham / "ham10000_images_part_1" / "ISIC_0000000.jpg")
-    assert len(read("ham10000", ham)) == 14
+    assert len(read("ham10000", ham, verify=False)) == 14
     together = ham / "HAM10000_images"
     together.mkdir()
     for path in list(ham.glob("*part*/*.jpg")):
         path.rename(together / path.name)
     for path in ham.glob("*part*"):
         path.rmdir()
-    moved = data.ham10000(ham, modality="skin", task="dx")
+    moved = data.ham10000(ham, modality="skin", task="dx", verify=False)
     assert moved.ids[0] == "HAM10000_images/ISIC_0000000.jpg"
     assert list(moved.modalities) == ["skin"] and list(moved.targets) == ["dx"]
 
@@ -87,13 +87,13 @@ def test_sipakmed_layouts(tmp_path, nested):
         save(place / "001_01.jpg")  # a copy of a cell is not a second cell
         (place / "001_01.dat").write_text("contour")
         save(place.parent / "001.bmp")  # the uncropped cluster image
-    source = read("sipakmed", tmp_path)
+    source = read("sipakmed", tmp_path, verify=False)
     assert len(source) == 15 and len(set(source.groups)) == 10
     assert source.class_names["cervical_cell"] == CELLS
     assert source.groups[0] == "Dyskeratotic/001"
     assert all(name.endswith(".bmp") for name in source.ids)
     assert np.bincount(source.targets["cervical_cell"]).tolist() == [3] * 5
-    assert len(read("sipakmed", root)) == 15
+    assert len(read("sipakmed", root, verify=False)) == 15
 
 
 def test_sipakmed_problems_say_the_remedy(tmp_path):
@@ -148,7 +148,7 @@ def medmnist_arrays(shape=(28, 28, 3)):
 def test_medmnist(tmp_path, shape):
     arrays = medmnist_arrays(shape)
     np.savez(tmp_path / "bloodmnist.npz", **arrays)
-    source = read("medmnist", tmp_path / "bloodmnist.npz")
+    source = read("medmnist", tmp_path / "bloodmnist.npz", verify=False)
     channels = 3 if len(shape) == 3 else 1
     assert source.modalities["bloodmnist"].shape == (12, 28, 28, channels)
     assert source.class_names["bloodmnist"] == ("0", "1", "2")
@@ -178,6 +178,15 @@ def test_medmnist_problems(tmp_path):
     np.savez(path, **medmnist_arrays((28, 28, 28)))
     with pytest.raises(ValueError, match="3-D sets"):
         read("medmnist", path)
+    np.savez(path, **{**arrays, "train_labels": np.full((6, 1), np.nan)})
+    with pytest.raises(ValueError, match="labels of dtype float64"):
+        read("medmnist", path)
+    np.savez(path, **{**arrays, "train_labels": np.full((6, 1), 2**40)})
+    with pytest.raises(ValueError, match="expected 0..255"):
+        read("medmnist", path)
+    np.savez(path, **{**arrays, "train_labels": arrays["train_labels"][:5]})
+    with pytest.raises(ValueError, match="6 train_images and 5 train_labels"):
+        read("medmnist", path)
     objects = np.empty((6, 1), object)
     np.savez(path, **{**arrays, "train_labels": objects})
     with pytest.raises(ValueError, match="cannot be read"):
@@ -185,7 +194,10 @@ def test_medmnist_problems(tmp_path):
 
 
 def test_registry():
-    assert sorted(READERS) == ["ham10000", "image_folder", "medmnist", "sipakmed"]
+    assert sorted(READERS) == [
+        *("brain_tumor_mri", "brats2020", "ham10000", "image_folder"),
+        *("iq_othnccd", "medmnist", "sipakmed"),
+    ]
     with pytest.raises(ValueError, match="'ham'.*ham10000"):
         read("ham", ".")
 
@@ -213,7 +225,7 @@ def test_real_sipakmed(data_root):
 
 
 def test_real_original_bmp(data_root):
-    source = read("sipakmed", data_root / "SIPaKMeD_original_bmp_sample")
+    source = read("sipakmed", data_root / "SIPaKMeD_original_bmp_sample", verify=False)
     assert len(source) == 30 and all(name.endswith(".bmp") for name in source.ids)
     images = source.load((48, 48), progress=False).modalities["pap_smear"]
     assert images.shape == (30, 48, 48, 3) and images.std() > 10

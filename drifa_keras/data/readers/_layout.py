@@ -38,19 +38,32 @@ def find_root(
     names: Sequence[str],
     recognise: Callable[[Path], bool],
 ) -> Path | None:
-    """The folder of a data set: `root` itself or a child with one of `names`.
+    """The folder of a data set: `root`, or below it one or two folders in `names`.
 
-    `names` are compared without regard to case.
+    `names` are compared without regard to case, and earlier ones win. Two levels,
+    because archives often hold a folder of their own name.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
         return None
-    wanted = {name.lower() for name in names}
-    children = [path for path in folders(root) if path.name.lower() in wanted]
-    for folder in [root, *children]:
+    order = {name.lower(): rank for rank, name in enumerate(names)}
+
+    def named(place: Path) -> list[Path]:
+        below = [path for path in folders(place) if path.name.lower() in order]
+        return sorted(below, key=lambda path: order[path.name.lower()])
+
+    children = named(root)
+    grandchildren = [path for child in children for path in named(child)]
+    for folder in [root, *children, *grandchildren]:
         if recognise(folder):
             return folder
     return None
+
+
+def folder_named(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder in `root` with one of `names`, whatever its case."""
+    wanted = {name.lower() for name in names}
+    return next((path for path in folders(root) if path.name.lower() in wanted), None)
 
 
 def found(root: str | os.PathLike) -> str:
