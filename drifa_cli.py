@@ -100,6 +100,14 @@ def choose_backend(arguments: list[str]) -> list[str]:
     return rest
 
 
+data_app = typer.Typer(
+    help="Data sets: what there is, fetching, and the leakage audit.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(data_app, name="data")
+
+
 def _show_version(wanted: bool):
     if wanted:
         print(f"drifa_keras {metadata.version('drifa_keras')}")
@@ -321,6 +329,104 @@ def _models(
             description,
         )
     console.print(table)
+
+
+@data_app.command("list")
+def _data_list(
+    root: Annotated[
+        Path, typer.Option(help="Folder in which to look for the data sets.")
+    ] = Path("."),
+):
+    """List the data sets that have a reader, and which are there."""
+    _start_backend()
+    from drifa_keras.data import DATASETS
+
+    table = Table(title=f"Data sets, and whether they are in {root}")
+    table.add_column("name", no_wrap=True)
+    table.add_column("modality, task (classes)")
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("licence")
+    table.add_column("there", no_wrap=True)
+    for name, dataset in DATASETS.items():
+        table.add_row(
+            name,
+            f"{dataset.modality}, {dataset.task} ({len(dataset.classes)})",
+            f"{dataset.images:,}",
+            dataset.licence,
+            "yes" if dataset.present(root) else "-",
+        )
+    console.print(table)
+    print("To cite: drifa_keras.data.DATASETS[name].citation")
+
+
+@data_app.command("fetch")
+def _data_fetch(
+    name: Annotated[str, typer.Argument(help="Name of a data set; see `data list`.")],
+    size: Annotated[
+        int, typer.Option(help="Side of the images: 28, 64, 128 or 224; MedMNIST only.")
+    ] = 28,
+):
+    """Download a data set through kagglehub or medmnist (extra `fetch`)."""
+    _start_backend()
+    from drifa_keras.data.fetch import fetch
+
+    folder = fetch(name, size=size)
+    console.print(f"{name} is in {folder}", soft_wrap=True)
+
+
+@data_app.command("audit")
+def _data_audit(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME_OR_DIR",
+            help="Name of a data set, or a folder <dir>/<class>/* of images.",
+        ),
+    ],
+    root: Annotated[Path, typer.Option(help="Folder that holds the data sets.")] = Path(
+        "."
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for audit.json and the sheets of the worst pairs."),
+    ] = None,
+):
+    """Audit a data set for duplicates, straddling groups, confounds, easy splits."""
+    _start_backend()
+    from drifa_keras.data import DATASETS, read
+    from drifa_keras.data.leakage import audit, contact_sheet
+
+    if name in DATASETS:
+        source = DATASETS[name].read(root)
+    elif Path(name).is_dir():
+        source = read("image_folder", name)
+    else:
+        raise ValueError(
+            f"{name!r} is neither a folder nor one of {', '.join(sorted(DATASETS))}."
+        )
+    (modality, *_), (task, *_) = source.modalities, source.targets
+    result = audit(source, modality=modality, task=task)
+    table = Table(title=f"Audit of {source.name}, {modality}, {task}")
+    for column in ("", "what", "value"):
+        table.add_column(column)
+    section = None
+    for row in result.table():
+        if section not in (None, row[0]):
+            table.add_section()
+        table.add_row("" if row[0] == section else row[0], *row[1:])
+        section = row[0]
+    console.print(table)
+    folder = out or _free_folder(Path("runs") / f"audit-{source.name}")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} exists already. Choose another with --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result.to_dict(), indent=2)
+    (folder / "audit.json").write_text(text + "\n", encoding="utf-8")
+    for kind, pairs in result.worst.items():
+        if pairs:
+            sheet = contact_sheet(pairs, source.modalities[modality], names=source.ids)
+            sheet.save(folder / f"{kind}.png")
+    console.print(f"The figures and sheets of pairs are in {folder}", soft_wrap=True)
 
 
 def _start_backend():
