@@ -267,7 +267,7 @@ def _predict(
     images = {}
     for entry in image:
         name, equals, path = entry.partition("=")
-        if not equals or name not in model.modalities:
+        if not equals or not path or name not in model.modalities:
             raise ValueError(
                 f"--image takes MODALITY=FILE with a modality of "
                 f"{list(model.modalities)}. Received: {entry!r}."
@@ -472,7 +472,10 @@ def _parse_settings(settings):
         key, equals, value = entry.partition("=")
         if not equals or not key:
             raise ValueError(f"--set takes KEY=VALUE. Received: {entry!r}.")
-        parsed[key] = yaml.safe_load(value)
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {entry!r}: the value is not YAML.") from error
     return parsed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import platform
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from drifa_keras.configs import Config, parse_config
-from drifa_keras.data import Pairing, Split, pair, phantoms, read, split
+from drifa_keras.configs import Config, parse_config, read_yaml
+from drifa_keras.data import READERS, Pairing, Split, pair, phantoms, read, split
 
 _VERSIONED = ("drifa_keras", "keras", "tensorflow", "jax", "torch", "numpy")
 
@@ -72,7 +73,7 @@ class Run:
                 f"{folder} is no run folder: it has no config.yaml. `drifa train` "
                 "makes one and prints where it is."
             )
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         resolved = content.pop("resolved", {}) if isinstance(content, dict) else {}
         if "class_names" not in resolved:
             raise ValueError(
@@ -122,8 +123,10 @@ def read_sources(config: Config) -> Pairing:
     sources = []
     for entry in config.data.sources:
         if entry.reader == "phantoms":
+            _check_options("phantoms", phantoms, entry.options)
             sources += phantoms(**entry.options)
         else:
+            _check_options(entry.reader, READERS.get(entry.reader), entry.options)
             root = Path(config.data.root) / entry.path
             sources.append(read(entry.reader, root, **entry.options))
     channels = {name: 3 for source in sources for name in source.modalities}
@@ -134,6 +137,19 @@ def read_sources(config: Config) -> Pairing:
             f"{sorted(channels)}."
         )
     return pair(sources, channels={**channels, **config.data.channels})
+
+
+def _check_options(name, reader, options):
+    """Raises a `ValueError` for an option that a reader does not take."""
+    if reader is None:
+        return  # `read` names the readers there are
+    known = [key for key in inspect.signature(reader).parameters if key != "root"]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"data.sources: the reader {name!r} has no option {unknown[0]!r}. Its "
+            f"options are {known}."
+        )
 
 
 def split_sources(pairing: Pairing, config: Config) -> list[Split]:

@@ -11,6 +11,7 @@ from drifa_keras.configs.schema import (
     load_config,
     named_configs,
     parse_config,
+    read_yaml,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "load_config",
     "named_configs",
     "parse_config",
+    "read_yaml",
 ]

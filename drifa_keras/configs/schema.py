@@ -143,17 +143,22 @@ def load_config(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
             f"No configuration {str(name_or_path)!r}: it is neither a file nor one of "
             f"{named_configs()}."
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not valid YAML: {reason}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a mapping with a section `data`.")
     content.setdefault("name", path.stem)
     for key, value in (overrides or {}).items():
         _set(content, key, value)
     return parse_config(content, str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file, or raises a one-line `ValueError`."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML: {reason}") from error
 
 
 def parse_config(content: dict[str, Any], where: str = "the configuration") -> Config:

@@ -1,5 +1,7 @@
 """DRIFA-Net: Fig. 1 and Algorithm 1."""
 
+import inspect
+
 import keras
 
 from drifa_keras.layers import MFA, MIFA, MCDropout, RRABlock, StreamConcatenate
@@ -88,6 +90,18 @@ class DRIFANet(MultimodalModel):
         _check_choice("fusion", fusion, _FUSIONS)
         _check_choice("stem", stem, _STEMS)
         filters = tuple(filters)
+        if not filters or any(not isinstance(f, int) or f < 1 for f in filters):
+            raise ValueError(
+                "`filters` must hold a positive number of channels for each stage. "
+                f"Received: filters={filters}."
+            )
+        unknown = sorted(set(kwargs) - {"name", "trainable"})
+        if unknown:
+            known = list(inspect.signature(DRIFANet).parameters)[:-1]
+            raise ValueError(
+                f"Unknown argument {unknown[0]!r} of DRIFANet. Known are {known}, "
+                "`name` and `trainable`."
+            )
         dropout_after = tuple(
             tuple(place) if isinstance(place, (list, tuple)) else place
             for place in dropout_after

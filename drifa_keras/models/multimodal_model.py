@@ -236,6 +236,17 @@ class MultimodalModel(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
         }
+        # What the user did to single layers, which the arguments do not say.
+        frozen = [layer.name for layer in self.layers if not layer.trainable]
+        if frozen:
+            config["frozen"] = frozen
+        lora = {
+            layer.name: {"rank": layer.lora_rank, "lora_alpha": layer.lora_alpha}
+            for layer in self.layers
+            if getattr(layer, "lora_enabled", False)
+        }
+        if lora:
+            config["lora"] = lora
         if type(self) is MultimodalModel:
             features = {
                 task: self.get_layer(f"{task}_logits").input for task in self.tasks
@@ -247,13 +258,21 @@ class MultimodalModel(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        if "network" not in config:
-            return cls(**config)
         config = dict(config)
-        network = keras.saving.deserialize_keras_object(
-            config.pop("network"), custom_objects=custom_objects
-        )
-        return cls(network.input, network.output, **config)
+        network = config.pop("network", None)
+        frozen, lora = config.pop("frozen", []), config.pop("lora", {})
+        if network is None:
+            model = cls(**config)
+        else:
+            network = keras.saving.deserialize_keras_object(
+                network, custom_objects=custom_objects
+            )
+            model = cls(network.input, network.output, **config)
+        for name, arguments in lora.items():
+            model.get_layer(name).enable_lora(**arguments)
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        return model
 
     def _check(self, x, y=None, sample_weight=None):
         """Raises a `ValueError` for data that does not fit the model."""

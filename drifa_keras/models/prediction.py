@@ -36,7 +36,7 @@ def predict(model, images, batch_size=32, verbose=0):
             f"No images. Pass at least one of the modalities {list(model.modalities)}."
         )
     _check_keys(
-        {**there, **dict.fromkeys(model.modalities)},
+        {**images, **dict.fromkeys(model.modalities)},
         model.modalities,
         "modality",
         "modalities",

@@ -1,0 +1,69 @@
+"""A run folder as training leaves it, but with an untrained network: quick to make."""
+
+import keras
+import pytest
+
+from drifa_keras.configs import parse_config
+from drifa_keras.runs import Run, read_sources, split_sources
+from drifa_keras.training.train import build_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Do without what pays for large programs alone: here it costs most of the time."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+    elif backend == "jax":
+        import jax
+
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+    else:
+        yield
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory):
+    """Make a run folder for sources given as configurations."""
+
+    def make(*sources, **evaluation):
+        config = parse_config(
+            {
+                "seed": 3,
+                "data": {"sources": list(sources), "image_size": 16},
+                "model": {
+                    "preset": "drifa_tiny",
+                    "arguments": {
+                        "filters": [4],
+                        "dropout_after": [],
+                        "mfa": False,
+                        "mifa": {"mlifa": False},
+                    },
+                },
+                "evaluation": {"bootstrap": 20, "batch_size": 8, **evaluation},
+            }
+        )
+        pairing = read_sources(config)
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        run = Run.create(config, pairing.class_names, folder)
+        splits = split_sources(pairing, config)
+        run.write_json(
+            "splits.json",
+            {
+                source.name: part.to_dict()
+                for source, part in zip(pairing.sources, splits, strict=True)
+            },
+        )
+        keras.utils.set_random_seed(5)
+        build_model(config, pairing).save(run.model_path)
+        return run
+
+    return make

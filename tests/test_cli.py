@@ -1,0 +1,513 @@
+"""The `drifa` command, called as the console script calls it."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import drifa_cli
+import drifa_keras
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY = {
+    "data": {
+        "sources": [{"reader": "phantoms", "options": {"n": 120, "image_size": 16}}],
+        "image_size": 16,
+    },
+    "model": {
+        "preset": "drifa_tiny",
+        "arguments": {
+            "filters": [4],
+            "dropout_after": [],
+            "mfa": False,
+            "mifa": {"mlifa": False},
+        },
+    },
+    "training": {"epochs": 3, "batch_size": 8, "pairs_per_epoch": 16},
+    "evaluation": {"bootstrap": 10, "partner_draws": 2},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Do without what pays for large programs alone: here it costs most of the time."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+    elif backend == "jax":
+        import jax
+
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+    else:
+        yield
+
+
+def drifa(*arguments, folder=None):
+    """Run the command in this process: exit code, standard output, standard error."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", keras.backend.backend())
+        patch.setattr(sys, "argv", ["drifa", *map(str, arguments)])
+        if folder is not None:
+            patch.chdir(folder)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                drifa_cli.main()
+            except SystemExit as exit_:
+                code = exit_.code or 0
+    return code, out.getvalue(), err.getvalue()
+
+
+def failure(*arguments, folder=None):
+    """The one line that a command says when the user got something wrong."""
+    code, _, err = drifa(*arguments, folder=folder)
+    assert code == 1, err
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("drifa: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("configs") / "study.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(config_file, tmp_path_factory):
+    """What `drifa train` printed, and the run folder it chose."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "runs" / "study").mkdir(parents=True)  # that name is taken
+    code, out, err = drifa(
+        *("train", config_file, "--set", "training.epochs=2", "--seed", 5),
+        *("--epochs", 1, "--set", "training.schedule=constant", "--baselines"),
+        folder=folder,
+    )
+    assert code == 0, err
+    return out, folder / "runs" / "study-2"
+
+
+@pytest.fixture
+def images(tmp_path):
+    generator = np.random.default_rng(0)
+    paths = {}
+    for name, shape in (("dermoscopy", (20, 24, 3)), ("ct", (16, 16))):
+        paths[name] = tmp_path / f"{name}.png"
+        Image.fromarray(generator.integers(1, 256, shape).astype("uint8")).save(
+            paths[name]
+        )
+    return paths
+
+
+# === Help and version ===
+
+
+def test_help_lists_the_commands():
+    code, out, _ = drifa("--help")
+    assert code == 0
+    for command in ("demo", "train", "evaluate", "predict", "models"):
+        assert command in out
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict", "models"])
+def test_help_of_a_command(command):
+    code, out, _ = drifa(command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_version():
+    code, out, _ = drifa("--version")
+    assert code == 0
+    assert out.strip() == f"drifa_keras {drifa_keras.__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("trane",), ("train",), ("evaluate",), ("predict", "run"), ("train", "x", "--no")],
+)
+def test_usage_errors_have_exit_code_2(arguments):
+    code, _, err = drifa(*arguments)
+    assert code == 2
+    assert "Usage" in err
+    assert "Traceback" not in err
+
+
+# === The backend ===
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """Pretend that these backends are installed, and that Keras is not configured."""
+    names = ["tensorflow", "jax", "torch"]
+    monkeypatch.setattr(
+        drifa_cli.importlib.util, "find_spec", lambda name: name in names or None
+    )
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "unset")
+    monkeypatch.delenv("KERAS_BACKEND")
+    return names
+
+
+def configure(folder, text):
+    (folder / "keras.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--backend", "jax", "train", "phantoms"],
+        ["--backend=jax", "train", "phantoms"],
+        ["train", "--backend", "jax", "phantoms"],
+        ["train", "phantoms", "--backend=jax"],
+        ["train", "phantoms", "--backend", "jax"],
+    ],
+)
+def test_backend_counts_anywhere_on_the_line(arguments, installed, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert drifa_cli.choose_backend(arguments) == ["train", "phantoms"]
+    assert os.environ["KERAS_BACKEND"] == "jax"
+
+
+def test_backend_of_the_environment(installed, monkeypatch, tmp_path):
+    configure(tmp_path, '{"backend": "jax"}')
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert drifa_cli.choose_backend(["models"]) == ["models"]
+    assert os.environ["KERAS_BACKEND"] == "torch"
+
+
+def test_backend_that_keras_is_configured_for(installed, tmp_path):
+    configure(tmp_path, '{"backend": "torch"}')
+    drifa_cli.choose_backend([])
+    assert os.environ["KERAS_BACKEND"] == "torch"
+
+
+@pytest.mark.parametrize("text", ['{"backend": "tensorflow"}', "{", "[]", "{}", None])
+def test_else_whichever_is_installed(text, installed, tmp_path):
+    installed.remove("tensorflow")
+    if text is not None:
+        configure(tmp_path, text)
+    drifa_cli.choose_backend([])
+    assert os.environ["KERAS_BACKEND"] == "jax"
+
+
+@pytest.mark.parametrize("value", ["theano", "", "JAX"])
+def test_bad_backend_name(value, installed):
+    with pytest.raises(ValueError, match="tensorflow, jax, torch") as error:
+        drifa_cli.choose_backend(["--backend", value])
+    assert repr(value) in str(error.value)
+    assert "KERAS_BACKEND" not in os.environ
+
+
+def test_backend_without_a_name(installed):
+    with pytest.raises(ValueError, match="--backend"):
+        drifa_cli.choose_backend(["models", "--backend"])
+
+
+def test_bad_name_in_the_environment(installed, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    with pytest.raises(ValueError, match="'theano'"):
+        drifa_cli.choose_backend(["models"])
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_backend_that_is_not_installed(how, installed, monkeypatch):
+    installed.remove("torch")
+    arguments = ["--backend", "torch"]
+    if how == "environment":
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+        arguments = []
+    with pytest.raises(ValueError, match=r"'torch' is not installed") as error:
+        drifa_cli.choose_backend(arguments)
+    assert "tensorflow, jax" in str(error.value)
+    assert "drifa_keras[torch]" in str(error.value)
+
+
+def test_help_needs_no_backend_but_work_does(installed, monkeypatch, capsys):
+    installed.clear()
+    assert drifa_cli.choose_backend(["--help"]) == ["--help"]
+    assert "KERAS_BACKEND" not in os.environ
+    monkeypatch.setattr(sys, "argv", ["drifa", "models"])
+    with pytest.raises(SystemExit) as exit_:
+        drifa_cli.main()
+    assert exit_.value.code == 1
+    assert "No backend is installed" in capsys.readouterr().err
+
+
+# === Training and evaluation ===
+
+
+def test_train_makes_a_whole_run(trained):
+    out, folder = trained
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml",
+        "history.csv",
+        "metrics.json",
+        "model.keras",
+        "predictions.npz",
+        "splits.json",
+    }
+    assert str(folder.name) in out
+    for text in ("skin_lesion", "ct_nodule", "accuracy", "majority class"):
+        assert text in out
+    assert not list((folder.parent / "study").iterdir())  # left alone
+
+
+def test_flags_and_settings_reach_the_configuration(trained):
+    content = yaml.safe_load((trained[1] / "config.yaml").read_text())
+    assert content["name"] == "study"
+    assert content["seed"] == 5
+    assert content["training"]["schedule"] == "constant"
+    assert content["training"]["batch_size"] == 8
+    # Of two that say the same thing, the setting is the more particular.
+    assert content["training"]["epochs"] == 2
+
+
+def test_printed_table_is_that_of_the_metrics(trained):
+    out, folder = trained
+    metrics = json.loads((folder / "metrics.json").read_text())
+    row = next(line for line in out.splitlines() if " balanced accuracy " in line)
+    for task in ("skin_lesion", "ct_nodule"):
+        result = metrics["tasks"][task]
+        assert f"{result['images']} images" in out
+        metric = result["metrics"]["balanced_accuracy"]
+        low, high = metric["interval"]
+        assert f"{metric['value']:.3f} ({low:.3f} to {high:.3f})" in row
+    assert "2 draws" in out
+
+
+def test_evaluate_gives_the_same_again(trained):
+    _, folder = trained
+    before = json.loads((folder / "metrics.json").read_text())
+    code, out, err = drifa("evaluate", folder)
+    assert code == 0, err
+    assert "skin_lesion" in out
+    after = json.loads((folder / "metrics.json").read_text())
+    assert after["tasks"] == before["tasks"]
+
+
+def test_existing_run_folder_is_never_overwritten(trained, config_file):
+    _, folder = trained
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    message = failure("train", config_file, "--out", folder)
+    assert str(folder) in message
+    assert "--out" in message
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_demo_is_training_on_phantoms(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(drifa_cli, "train", lambda *a, **k: seen.append((a, k)))
+    assert drifa("demo", "--out", tmp_path / "run", "--epochs", 2)[0] == 0
+    assert seen == [(("phantoms",), {"out": tmp_path / "run", "epochs": 2})]
+
+
+BAD_TRAINING = {
+    "unknown configuration": (["nowhere"], ("'nowhere'", "phantoms")),
+    "unknown key": (
+        ["phantoms", "--set", "training.epoch=3"],
+        ("training.epoch", "'epochs'"),
+    ),
+    "wrong type": (
+        ["phantoms", "--set", "training.epochs=many"],
+        ("training.epochs", "'many'"),
+    ),
+    "a setting without a value": (
+        ["phantoms", "--set", "training.epochs"],
+        ("--set", "KEY=VALUE", "'training.epochs'"),
+    ),
+    "a setting that is no YAML": (
+        ["phantoms", "--set", "model.arguments.filters=[4"],
+        ("model.arguments.filters",),
+    ),
+    "unknown preset": (["phantoms", "--preset", "drifa_huge"], ("'drifa_huge'",)),
+    "unknown dtype": (["phantoms", "--dtype", "mixed_float8"], ("mixed_float8",)),
+    "missing data": (
+        ["ham10000_sipakmed_small", "--data-root", "nowhere"],
+        ("nowhere",),
+    ),
+    "unknown argument of the network": (
+        ["phantoms", "--set", "model.arguments.mffa=false"],
+        ("mffa",),
+    ),
+    "unknown switch of a layer": (
+        ["phantoms", "--set", "model.arguments.mfa={hafi: false}"],
+        ("'hafi'", "'hifa'"),
+    ),
+    "unknown option of a reader": (
+        ["phantoms", "--set", "data.sources=[{reader: phantoms, options: {m: 9}}]"],
+        ("'m'",),
+    ),
+    "unknown reader": (
+        ["phantoms", "--set", "data.sources=[{reader: ham1000}]"],
+        ("'ham1000'", "ham10000"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRAINING)
+def test_bad_training_is_one_line(case, tmp_path):
+    arguments, parts = BAD_TRAINING[case]
+    message = failure("train", *arguments, "--out", tmp_path / "run", folder=tmp_path)
+    for part in parts:
+        assert part in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_epochs_is_a_usage_error(tmp_path):
+    code, _, err = drifa("train", "phantoms", "--epochs", 0, folder=tmp_path)
+    assert code == 2
+    assert "--epochs" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_folder_that_is_no_run(command, tmp_path):
+    extra = ["--image", "ct=a.png"] if command == "predict" else []
+    assert "config.yaml" in failure(command, tmp_path, *extra)
+
+
+# === Prediction ===
+
+
+def probabilities_of(trained, *arguments):
+    code, out, err = drifa("predict", trained[1], *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_predict_as_json(trained, images):
+    both = probabilities_of(
+        trained, *(f"--image={name}={path}" for name, path in images.items())
+    )
+    assert set(both) == {"skin_lesion", "ct_nodule"}
+    assert list(both["ct_nodule"]) == ["solid", "spiculated", "cavitary"]
+    for classes in both.values():
+        assert sum(classes.values()) == pytest.approx(1, abs=1e-5)
+    # What the package itself gives for the same pixels.
+    model = keras.models.load_model(trained[1] / "model.keras")
+    arrays = {
+        name: drifa_keras.data.read_image(
+            path, model.modalities[name][:2], model.modalities[name][2]
+        )[None]
+        for name, path in images.items()
+    }
+    expected = drifa_keras.predict(model, arrays)
+    for task, classes in both.items():
+        np.testing.assert_allclose(list(classes.values()), expected[task][0], atol=1e-5)
+
+
+def test_predict_with_a_missing_modality(trained, images):
+    argument = f"dermoscopy={images['dermoscopy']}"
+    one = probabilities_of(trained, "--image", argument)
+    both = probabilities_of(
+        trained, "--image", argument, "--image", f"ct={images['ct']}"
+    )
+    assert set(one) == set(both)
+    assert one != both
+    code, out, _ = drifa("predict", trained[1], "--image", argument)
+    assert code == 0
+    assert "Without: ct" in out
+
+
+def test_predict_as_a_table(trained, images):
+    code, out, _ = drifa(
+        "predict", trained[1], *(f"--image={n}={p}" for n, p in images.items())
+    )
+    assert code == 0
+    assert "Not for clinical use" in out
+    for name in ("skin_lesion", "ring", "spotted", "ct_nodule", "spiculated"):
+        assert name in out
+    assert "Without" not in out
+
+
+def bad_images(tmp_path, images):
+    text = tmp_path / "notes.png"
+    text.write_text("not an image")
+    truncated = tmp_path / "half.png"
+    content = images["ct"].read_bytes()
+    truncated.write_bytes(content[: len(content) // 2])
+    return {
+        "unknown modality": ([f"mri={images['ct']}"], ("'ct', 'dermoscopy'", "mri=")),
+        "no modality": ([str(images["ct"])], ("MODALITY=FILE", "'ct', 'dermoscopy'")),
+        "no file": (["ct="], ("ct",)),
+        "missing file": ([f"ct={tmp_path / 'a.png'}"], ("a.png", "does not exist")),
+        "folder": ([f"ct={tmp_path}"], (str(tmp_path),)),
+        "not an image": ([f"ct={text}"], ("notes.png", "not an image")),
+        "truncated": ([f"ct={truncated}"], ("half.png", "truncated")),
+        "twice": ([f"ct={images['ct']}"] * 2, ("'ct'", "twice")),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "unknown modality",
+        "no modality",
+        "no file",
+        "missing file",
+        "folder",
+        "not an image",
+        "truncated",
+        "twice",
+    ],
+)
+def test_bad_image_is_one_line(case, trained, images, tmp_path):
+    entries, parts = bad_images(tmp_path, images)[case]
+    arguments = [word for entry in entries for word in ("--image", entry)]
+    message = failure("predict", trained[1], *arguments)
+    for part in parts:
+        assert part in message
+
+
+# === Presets ===
+
+
+def test_models_lists_the_presets():
+    code, out, err = drifa("models", "--image-size", 32)
+    assert code == 0, err
+    for name in drifa_keras.models.presets():
+        assert name in out
+    assert "53,884,870" in out  # whatever the size of the images
+    assert "32x32x3" in out
+
+
+# === A process of its own ===
+
+
+def test_command_in_a_process_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "drifa_cli", "evaluate", "nowhere", "--backend", "jax"]
+        if keras.backend.backend() == "jax"
+        else [sys.executable, "-m", "drifa_cli", "evaluate", "nowhere"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines() == [
+        "drifa: nowhere is no run folder: it has no config.yaml. `drifa train` makes "
+        "one and prints where it is."
+    ]

@@ -1,0 +1,158 @@
+"""A model trained on one backend goes on in a fresh process on another, and back."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from drifa_keras import DRIFANet
+from drifa_keras.training import compile_model
+from harness import as_numpy
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OTHERS = [b for b in ("tensorflow", "jax", "torch") if b != keras.backend.backend()]
+
+# All that another project does: import the package, load, train, save.
+SCRIPT = """
+import sys
+import numpy as np
+import drifa_keras
+import keras
+
+folder, backend = sys.argv[1:]
+assert keras.backend.backend() == backend
+model = keras.models.load_model(folder + "/model.keras")
+data = np.load(folder + "/data.npz")
+images = {name: data["image." + name] for name in model.modalities}
+targets = {task: data["target." + task] for task in model.tasks}
+state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
+outputs = model.predict(images, verbose=0)
+model.fit(images, targets, batch_size=4, shuffle=False, verbose=0)
+model.save(folder + "/" + backend + ".keras")
+np.savez(
+    folder + "/" + backend + ".npz",
+    iterations=keras.ops.convert_to_numpy(model.optimizer.iterations),
+    **{"before." + task: values for task, values in outputs.items()},
+    **{"after." + task: v for task, v in model.predict(images, verbose=0).items()},
+    **{"state.%d" % i: value for i, value in enumerate(state)},
+)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Do without what pays for large programs alone: here it costs most of the time."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+    elif backend == "jax":
+        import jax
+
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+    else:
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a model after two steps of Adam, its data and its outputs."""
+    keras.utils.set_random_seed(3)
+    folder = tmp_path_factory.mktemp("cross")
+    model = DRIFANet(
+        {"ct": (16, 16, 1), "skin": (16, 16, 3)},
+        {"lesion": 3, "nodule": 2},
+        mfa={"omega_d": False},
+        filters=(4,),
+        stem="small",
+        dropout=0.0,
+        dropout_after=(),
+    )
+    compile_model(model, schedule="cosine", steps=20, steps_per_epoch=2)
+    generator = np.random.default_rng(0)
+    images = {
+        name: generator.integers(1, 256, (4, *shape)).astype("float32")
+        for name, shape in model.modalities.items()
+    }
+    images["ct"][1] = 0
+    targets = {
+        task: np.eye(classes, dtype="float32")[np.arange(4) % classes]
+        for task, classes in model.tasks.items()
+    }
+    model.fit(images, targets, batch_size=4, epochs=2, verbose=0)
+    model.get_layer("lesion_head").temperature.assign(1.5)
+    model.save(folder / "model.keras")
+    np.savez(
+        folder / "data.npz",
+        **{f"image.{name}": array for name, array in images.items()},
+        **{f"target.{task}": array for task, array in targets.items()},
+    )
+    # The step that the other backends are to make, too.
+    outputs = model.predict(images, verbose=0)
+    state = [as_numpy(v) for v in model.optimizer.variables]
+    model.fit(images, targets, batch_size=4, shuffle=False, verbose=0)
+    return folder, images, outputs, state, model.predict(images, verbose=0)
+
+
+def assert_same(actual, desired):
+    np.testing.assert_allclose(actual, desired, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_another_backend_carries_on(backend, trained):
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
+    folder, images, outputs, state, after = trained
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder), backend],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "PYTHONPATH": path,
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / f"{backend}.npz") as file:
+        theirs = dict(file)
+    states = [theirs[f"state.{i}"] for i in range(len(state))]
+    assert f"state.{len(state)}" not in theirs
+    for mine, other in zip(state, states, strict=True):
+        np.testing.assert_allclose(other, mine, atol=1e-6)
+    assert theirs["iterations"] == 3
+    for task, values in outputs.items():
+        assert_same(theirs[f"before.{task}"], values)
+        # The same step from the same state of Adam leads to the same place.
+        np.testing.assert_allclose(
+            theirs[f"after.{task}"], after[task], atol=1e-3, rtol=0
+        )
+        assert np.abs(after[task] - values).max() > 1e-3
+
+    back = keras.models.load_model(folder / f"{backend}.keras")
+    assert int(as_numpy(back.optimizer.iterations)) == 3
+    assert as_numpy(back.get_layer("lesion_head").temperature) == pytest.approx(1.5)
+    for task, values in back.predict(images, verbose=0).items():
+        assert_same(values, theirs[f"after.{task}"])
+    targets = {
+        task: np.eye(classes, dtype="float32")[np.arange(4) % classes]
+        for task, classes in back.tasks.items()
+    }
+    back.train_on_batch(images, targets)
+    assert int(as_numpy(back.optimizer.iterations)) == 4

@@ -1,0 +1,80 @@
+"""One tiny run of each kind, trained once and read by all tests."""
+
+import keras
+import pytest
+
+from drifa_keras.configs import parse_config
+from drifa_keras.training import train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_quickly():
+    """Do without what pays for large programs alone: here it costs most of the time."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+    elif backend == "jax":
+        import jax
+
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+    else:
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_config():
+    """The configuration of a run of seconds; arguments replace those of `training`."""
+
+    def make(modalities=("dermoscopy", "ct"), arguments=None, seed=11, **training):
+        options = {"n": 120, "image_size": 16, "modalities": list(modalities)}
+        return parse_config(
+            {
+                "name": "tiny",
+                "seed": seed,
+                "data": {
+                    "sources": [{"reader": "phantoms", "options": options}],
+                    "image_size": 16,
+                    "augment": {"flip": "horizontal"},
+                },
+                "model": {
+                    "preset": "drifa_tiny",
+                    "arguments": {
+                        "filters": [4],
+                        "dropout_after": [],
+                        "mfa": False,
+                        "mifa": False,
+                        **(arguments or {}),
+                    },
+                },
+                "training": {
+                    "epochs": 2,
+                    "batch_size": 4,
+                    "pairs_per_epoch": 16,
+                    "schedule": "constant",
+                    **training,
+                },
+                "evaluation": {"bootstrap": 0, "batch_size": 8},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_config, tmp_path_factory):
+    """The folder of a run with attention, fusion and two tasks."""
+    config = make_config(
+        arguments={"mfa": {"clia": False}, "mifa": True},
+        schedule="cosine",
+        class_weights=True,
+    )
+    folder = tmp_path_factory.mktemp("trained") / "deep" / "run"
+    return train(config, folder, verbose=0)
