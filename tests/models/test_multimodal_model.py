@@ -26,7 +26,7 @@ def assert_equal_outputs(actual, desired, tolerance=1e-5):
 @pytest.fixture(scope="module")
 def model(make_plain):
     """A whole tiny network with random weights, for reading only."""
-    return randomise(make_plain(mfa=True, mifa=True), scale=0.3)
+    return randomise(make_plain(mfa=True, mifa=True), scale=0.5)
 
 
 @pytest.fixture(scope="module")

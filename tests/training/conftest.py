@@ -72,7 +72,7 @@ def make_config():
 def trained(make_config, tmp_path_factory):
     """The folder of a run with attention, fusion and two tasks."""
     config = make_config(
-        arguments={"mfa": {"clia": False}, "mifa": True},
+        arguments={"mifa": {"mlifa": False}},
         schedule="cosine",
         class_weights=True,
     )
