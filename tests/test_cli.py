@@ -29,7 +29,7 @@ TINY = {
             "filters": [4],
             "dropout_after": [],
             "mfa": False,
-            "mifa": {"mlifa": False},
+            "mifa": {"mgifa": False},
         },
     },
     "training": {"epochs": 3, "batch_size": 8, "pairs_per_epoch": 16},
@@ -48,13 +48,6 @@ def compile_quickly():
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(before)
-    elif backend == "jax":
-        import jax
-
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
     else:
         yield
 

@@ -19,13 +19,6 @@ def compile_quickly():
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(before)
-    elif backend == "jax":
-        import jax
-
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
     else:
         yield
 

@@ -18,13 +18,6 @@ def compile_quickly():
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(before)
-    elif backend == "jax":
-        import jax
-
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
     else:
         yield
 
@@ -72,7 +65,7 @@ def make_config():
 def trained(make_config, tmp_path_factory):
     """The folder of a run with attention, fusion and two tasks."""
     config = make_config(
-        arguments={"mifa": {"mlifa": False}},
+        arguments={"mifa": {"mgifa": False}},
         schedule="cosine",
         class_weights=True,
     )
