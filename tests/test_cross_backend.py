@@ -55,13 +55,6 @@ def compile_quickly():
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(before)
-    elif backend == "jax":
-        import jax
-
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
     else:
         yield
 
@@ -122,7 +115,6 @@ def test_another_backend_carries_on(backend, trained):
             **os.environ,
             "KERAS_BACKEND": backend,
             "PYTHONPATH": path,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         },
         capture_output=True,
         text=True,
