@@ -37,21 +37,6 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Do without what pays for large programs alone: here it costs most of the time."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(before)
-    else:
-        yield
-
-
 def drifa(*arguments, folder=None):
     """Run the command in this process: exit code, standard output, standard error."""
     out, err, code = io.StringIO(), io.StringIO(), 0

@@ -44,21 +44,6 @@ np.savez(
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Do without what pays for large programs alone: here it costs most of the time."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(before)
-    else:
-        yield
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with a model after two steps of Adam, its data and its outputs."""

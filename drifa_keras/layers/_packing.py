@@ -59,6 +59,39 @@ def spatial_mean(x, keepdims=False):
     return ops.cast(mean, x.dtype)
 
 
+def spatial_max(x, keepdims=False):
+    """Maximum over height and width, with a gradient that is finite once compiled.
+
+    The stock gradient divides by the number of elements that equal the maximum. A
+    compiler that works out `x` anew for the backward pass may round it otherwise and
+    find none: 0 / 0. Here all elements within rounding of the maximum share it.
+    """
+    top = _spatial_max(x)
+    return top if keepdims else ops.squeeze(top, axis=(1, 2))
+
+
+def spatial_min(x, keepdims=False):
+    """Minimum over height and width; see `spatial_max`."""
+    return -spatial_max(-x, keepdims)
+
+
+@ops.custom_gradient
+def _spatial_max(x):
+    top = ops.max(x, axis=(1, 2), keepdims=True)
+    wide = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
+    rounding = 1e-6 if wide else 2**-7
+
+    def gradient(*args, upstream=None):
+        upstream = args[0] if upstream is None else upstream
+        near = ops.cast(x >= top - rounding * ops.abs(top), "float32")
+        share = ops.cast(upstream, "float32") / ops.maximum(
+            ops.sum(near, axis=(1, 2), keepdims=True), 1.0
+        )
+        return ops.cast(near * share, x.dtype)
+
+    return top, gradient
+
+
 def require_map(layer, input_shape):
     """Raises a `ValueError` unless `input_shape` is `(batch, H, W, channels)`."""
     if len(input_shape) != 4 or input_shape[-1] is None:

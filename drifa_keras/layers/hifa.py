@@ -6,6 +6,7 @@ from keras import ops
 from drifa_keras.layers._packing import (
     PackedKernelLayer,
     require_map,
+    spatial_max,
     spatial_mean,
     unstack,
 )
@@ -66,8 +67,8 @@ class HIFA(PackedKernelLayer):
         u2 = self.activation(ops.matmul(u1, w2) + b2)
         u3 = self.activation(ops.matmul(u1 + u2, w3) + b3)
         u4 = self.activation(ops.matmul(u3, w4) + b4)
-        upper = spatial_mean(u1) + ops.max(u2, axis=(1, 2))  # (batch, C)
-        lower = spatial_mean(u3) + ops.max(u4, axis=(1, 2))  # (batch, C)
+        upper = spatial_mean(u1) + spatial_max(u2)  # (batch, C)
+        lower = spatial_mean(u3) + spatial_max(u4)  # (batch, C)
         return self.activation(
             ops.matmul(upper, w_upper) + ops.matmul(lower, w_lower) + bf
         )

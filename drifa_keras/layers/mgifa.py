@@ -7,7 +7,9 @@ from drifa_keras.layers._packing import (
     PackedKernelLayer,
     require_maps,
     require_presence,
+    spatial_max,
     spatial_mean,
+    spatial_min,
     sum_over_modalities,
 )
 
@@ -59,9 +61,9 @@ class MGIFA(PackedKernelLayer):
     def call(self, inputs, presence=None):
         require_presence(self, presence, len(inputs))
         pools = (
-            [ops.max(x, axis=(1, 2)) for x in inputs],
+            [spatial_max(x) for x in inputs],
             [spatial_mean(x) for x in inputs],
-            [ops.min(x, axis=(1, 2)) for x in inputs],
+            [spatial_min(x) for x in inputs],
         )
         pooled = ops.stack([sum_over_modalities(p, presence) for p in pools])
         # (3, batch, C) x (3 or 1, C, C)

@@ -7,7 +7,9 @@ from drifa_keras.layers._packing import (
     PackedKernelLayer,
     require_maps,
     require_presence,
+    spatial_max,
     spatial_mean,
+    spatial_min,
     sum_over_modalities,
     unstack,
 )
@@ -110,9 +112,9 @@ class MLIFA(PackedKernelLayer):
         ):
             u = ops.sigmoid(ops.matmul(x, kernel) + bias)
             per_modality.append(
-                ops.max(u, axis=(1, 2), keepdims=True)
+                spatial_max(u, keepdims=True)
                 + spatial_mean(u, keepdims=True)
-                + ops.min(u, axis=(1, 2), keepdims=True)
+                + spatial_min(u, keepdims=True)
             )  # (batch, 1, 1, C)
         return sum_over_modalities(per_modality, presence)
 

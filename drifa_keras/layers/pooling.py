@@ -1,9 +1,8 @@
 """Pooling that core Keras lacks."""
 
 import keras
-from keras import ops
 
-from drifa_keras.layers._packing import require_map
+from drifa_keras.layers._packing import require_map, spatial_min
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -32,7 +31,7 @@ class GlobalMinPooling2D(keras.layers.Layer):
         require_map(self, input_shape)
 
     def call(self, x):
-        return ops.min(x, axis=(1, 2), keepdims=self.keepdims)
+        return spatial_min(x, self.keepdims)
 
     def compute_output_shape(self, input_shape):
         batch, _, _, channels = input_shape

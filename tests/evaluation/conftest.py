@@ -8,21 +8,6 @@ from drifa_keras.runs import Run, read_sources, split_sources
 from drifa_keras.training.train import build_model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Do without what pays for large programs alone: here it costs most of the time."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(before)
-    else:
-        yield
-
-
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory):
     """Make a run folder for sources given as configurations."""

@@ -39,3 +39,16 @@ def test_layer_behaves(keepdims, shape, tmp_path):
 def test_wrong_rank(shape):
     with pytest.raises(ValueError, match="batch, height, width, channels"):
         GlobalMinPooling2D()(np.zeros(shape, "float32"))
+
+
+def test_gradient_goes_to_the_least_values_alone():
+    x = random_map((2, 3, 4, 2))
+    x[0, 1, 2] = x[0, 0, 0] = -9  # a tie, which shares the gradient
+    weight = keras.layers.DepthwiseConv2D(1, use_bias=False)
+    model = keras.Sequential([keras.Input((3, 4, 2)), weight, GlobalMinPooling2D()])
+    weight.set_weights([np.ones((1, 1, 2, 1), "float32")])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda y, p: keras.ops.sum(p - y))
+    model.train_on_batch(x, np.zeros((2, 2), "float32"))
+    # d/dw of the sum over the batch of min(w x) at w = 1
+    expected = 1 - x.min(axis=(1, 2)).sum(axis=0)
+    np.testing.assert_allclose(weight.get_weights()[0].ravel(), expected, rtol=1e-5)

@@ -85,7 +85,6 @@ def test_model_loads_with_the_package_alone(backend, tmp_path):
             **os.environ,
             "KERAS_BACKEND": backend,
             "PYTHONPATH": path,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         },
         capture_output=True,
         text=True,

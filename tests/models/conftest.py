@@ -1,6 +1,5 @@
 """Tiny networks and random data for them."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -10,21 +9,6 @@ SIZE = 16
 MODALITIES = {"ct": (SIZE, SIZE, 1), "skin": (SIZE, SIZE, 3)}
 TASKS = {"lesion": 3, "nodule": 2}
 PLAIN = {"filters": (4,), "stem": "small", "dropout_after": (), "dropout": 0.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Do without what pays for large programs alone: here it costs most of the time."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(before)
-    else:
-        yield
 
 
 @pytest.fixture(scope="session")

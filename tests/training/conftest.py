@@ -1,25 +1,9 @@
 """One tiny run of each kind, trained once and read by all tests."""
 
-import keras
 import pytest
 
 from drifa_keras.configs import parse_config
 from drifa_keras.training import train
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compile_quickly():
-    """Do without what pays for large programs alone: here it costs most of the time."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(before)
-    else:
-        yield
 
 
 @pytest.fixture(scope="session")
