@@ -1,5 +1,20 @@
 """Uncertainty: how sure a model is, and when not to trust it."""
 
+from drifa_keras.uncertainty.calibration import (
+    ReliabilityDiagram,
+    adaptive_calibration_error,
+    brier_score,
+    expected_calibration_error,
+    maximum_calibration_error,
+    negative_log_likelihood,
+    reliability_diagram,
+)
+from drifa_keras.uncertainty.conformal import (
+    SplitConformal,
+    class_coverage,
+    coverage,
+    split_groups,
+)
 from drifa_keras.uncertainty.measures import (
     disagreement,
     expected_entropy,
@@ -8,12 +23,45 @@ from drifa_keras.uncertainty.measures import (
     variance,
     variation_ratio,
 )
+from drifa_keras.uncertainty.ood import ood_metrics
+from drifa_keras.uncertainty.selective import (
+    RiskCoverageCurve,
+    aurc,
+    coverage_at_risk,
+    e_aurc,
+    risk_coverage_curve,
+)
+from drifa_keras.uncertainty.temperature import (
+    fit_temperature,
+    optimal_temperature,
+    set_temperature,
+)
 
 __all__ = [
+    "ReliabilityDiagram",
+    "RiskCoverageCurve",
+    "SplitConformal",
+    "adaptive_calibration_error",
+    "aurc",
+    "brier_score",
+    "class_coverage",
+    "coverage",
+    "coverage_at_risk",
     "disagreement",
+    "e_aurc",
+    "expected_calibration_error",
     "expected_entropy",
+    "fit_temperature",
+    "maximum_calibration_error",
     "mutual_information",
+    "negative_log_likelihood",
+    "ood_metrics",
+    "optimal_temperature",
     "predictive_entropy",
+    "reliability_diagram",
+    "risk_coverage_curve",
+    "set_temperature",
+    "split_groups",
     "variance",
     "variation_ratio",
 ]

@@ -36,15 +36,32 @@ def check_probabilities(probabilities) -> np.ndarray:
     return probabilities.astype("float64")
 
 
-def check_labels(labels, n: int, classes: int) -> np.ndarray:
-    """Returns labels `(n,)` as integers, or raises a ValueError."""
+def check_logits(logits) -> np.ndarray:
+    """Returns logits `(n, classes)` as float64, or raises a ValueError."""
+    logits = np.asarray(logits)
+    if logits.ndim != 2 or logits.shape[-1] < 2 or not len(logits):
+        raise ValueError(
+            "Expected logits (n, classes) of at least one sample and two classes. "
+            f"Received: shape {logits.shape}."
+        )
+    logits = logits.astype("float64")
+    if not np.isfinite(logits).all():
+        raise ValueError("Logits must be finite. Received: NaN or infinite values.")
+    return logits
+
+
+def check_labels(labels, n: int, classes: int, unknown: bool = False) -> np.ndarray:
+    """Returns labels `(n,)` as integers, or raises a ValueError.
+
+    -1 is refused unless `unknown`.
+    """
     labels = np.asarray(labels)
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"Expected integer labels of shape ({n},), one a sample. Received: shape "
             f"{labels.shape} of {labels.dtype}. Take the argmax of one-hot labels."
         )
-    if n and (labels.min() < 0 or labels.max() >= classes):
+    if n and (labels.min() < (-1 if unknown else 0) or labels.max() >= classes):
         raise ValueError(
             f"Labels must lie in 0..{classes - 1}. Received: "
             f"{labels.min()}..{labels.max()}. Leave unknown labels (-1) out."
@@ -77,14 +94,37 @@ def check_values(values, name: str, n: int | None = None) -> np.ndarray:
     return values
 
 
+def check_groups(groups, n: int) -> np.ndarray | None:
+    """Returns groups `(n,)`, or raises a ValueError."""
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(
+            f"Expected one group a sample, ({n},). Received: shape {groups.shape}."
+        )
+    return groups
+
+
 def check_share(value, name: str) -> float:
     """Returns a number strictly between 0 and 1, or raises a ValueError."""
-    if isinstance(value, bool) or not np.isscalar(value) or not 0 < value < 1:
+    number = isinstance(value, (int, float, np.number))
+    if not number or not 0 < value < 1:
         raise ValueError(
             f"`{name}` must lie strictly between 0 and 1, such as 0.1. Received: "
             f"{value!r}."
         )
     return float(value)
+
+
+def check_count(value, name: str) -> int:
+    """Returns an integer of at least 1, or raises a ValueError."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 1. Received: {value!r}."
+        )
+    return int(value)
 
 
 def _check_distributions(probabilities):
