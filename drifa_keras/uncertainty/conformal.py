@@ -266,7 +266,7 @@ def _check_sets(sets, y_true):
     sets = np.asarray(sets)
     if sets.ndim != 2 or sets.dtype != bool or not len(sets):
         raise ValueError(
-            "Expected prediction sets (n, classes) of bool, from `SplitConformal.predict`. "
+            "Expected prediction sets (n, classes) of bool, from `predict`. "
             f"Received: shape {sets.shape} of {sets.dtype}."
         )
     return sets, check_labels(y_true, *sets.shape)
