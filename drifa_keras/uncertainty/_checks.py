@@ -7,6 +7,8 @@ import numpy as np
 # Softmax in half precision sums to one within 5e-4; anything further off is no
 # distribution.
 _SUM_TOLERANCE = 1e-3
+# What `1 - p` may leave of zero.
+_BELOW_ZERO = -1e-6
 
 
 def check_passes(passes) -> np.ndarray:
@@ -141,7 +143,7 @@ def _check_distributions(probabilities):
             "Probabilities must sum to one over the last axis. Received: a sum of "
             f"{sums[row]} at {row}. Pass softmax outputs, not logits."
         )
-    if probabilities.min(initial=0) < 0:
+    if probabilities.min(initial=0) < _BELOW_ZERO:
         raise ValueError(
             f"Probabilities must not be negative. Received: {probabilities.min()}."
         )

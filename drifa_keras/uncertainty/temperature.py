@@ -8,7 +8,7 @@ import numpy as np
 
 from drifa_keras.uncertainty._checks import check_labels, check_logits
 
-_LOWEST, _HIGHEST = 0.05, 20.0
+_LOWEST, _HIGHEST = 0.05, 100.0
 _HALVINGS = 50
 
 
@@ -26,9 +26,10 @@ def optimal_temperature(logits, y_true) -> float:
         y_true: Integer labels `(n,)`.
 
     Returns:
-        The temperature, as float32 holds it. Above 1 the network was too sure. It is
-        1, with a warning, where the NLL has no minimum between 0.05 and 20, as when
-        every label is predicted right: any certainty would seem justified then.
+        The temperature, from 0.05 to 100, as float32 holds it. Above 1 the network
+        was too sure. It is 1, with a warning, where the NLL keeps falling down to
+        0.05, as when every label is predicted right: any certainty would seem
+        justified then.
 
     Raises:
         ValueError: If logits are not finite, labels lie outside the classes, or shapes
@@ -50,11 +51,11 @@ def optimal_temperature(logits, y_true) -> float:
         return (expected - of_true).mean()
 
     low, high = -np.log(_HIGHEST), -np.log(_LOWEST)
-    if not slope(low) < 0 < slope(high):
+    if slope(high) <= 0:
         warnings.warn(
-            "The NLL of the validation labels has no minimum at a temperature between "
-            f"{_LOWEST} and {_HIGHEST}, so that it stays 1. Are there too few "
-            f"({len(y_true)}), all of them predicted right?",
+            f"The NLL of the {len(y_true)} validation labels keeps falling down to a "
+            f"temperature of {_LOWEST}, so that it stays 1. Are they too few, all of "
+            "them predicted right?",
             stacklevel=2,
         )
         return 1.0
@@ -88,10 +89,10 @@ def fit_temperature(model, x, y, batch_size: int = 32) -> dict[str, float]:
             labels, or the data does not fit the model.
     """
     _require_heads(model)
-    if not isinstance(y, dict) or not y:
+    if not isinstance(y, dict):
         raise ValueError(
             f"`y` must be a dict of labels keyed by task, {list(model.tasks)}. "
-            f"Received: {y if y == {} else type(y).__name__}."
+            f"Received: {type(y).__name__}."
         )
     _require_tasks(model, y)
     model._check(x)
@@ -127,7 +128,8 @@ def set_temperature(model, temperature: float | dict[str, float]) -> None:
         temperature = dict.fromkeys(model.tasks, temperature)
     _require_tasks(model, temperature)
     for task, value in temperature.items():
-        if not (np.isscalar(value) and np.isfinite(value) and value > 0):
+        number = isinstance(value, (int, float, np.number))
+        if not number or not 0 < value < np.inf:
             raise ValueError(
                 f"The temperature of {task!r} must be a number above 0. Received: "
                 f"{value!r}."
