@@ -7,6 +7,7 @@ class, so that a model can only be right by looking at the lesion.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ def phantoms(
     difficulty: float = 0.3,
     seed: int = 0,
     aligned: bool = False,
+    lesion_size: float = 1.0,
 ) -> list[Source]:
     """Make images of made-up modalities, with lesions of several classes.
 
@@ -46,6 +48,9 @@ def phantoms(
         seed: the same seed gives the same images, whatever else is asked for.
         aligned: give one source with all modalities, in which each case has one
             lesion of one class at one place, instead of unrelated sources.
+        lesion_size: factor on the radius of the lesions, at most 1. At 1 they cover a
+            fifth of the image, and most of them its centre; small ones lie anywhere.
+            `image_size * lesion_size` must be at least 16.
 
     Returns:
         A list of sources: one a modality, each with its own task, or a single one
@@ -53,9 +58,15 @@ def phantoms(
         images of one made-up patient share a group.
     """
     n, seed = check_count(n, "n"), check_seed(seed)
-    if check_count(image_size, "image_size") < 16:
+    if not 0 < lesion_size <= 1:
         raise ValueError(
-            f"image_size={image_size} is too small for a lesion: expected 16 or more."
+            f"lesion_size={lesion_size!r} is not usable: expected more than 0, at most "
+            "1."
+        )
+    if check_count(image_size, "image_size") * lesion_size < 16:
+        raise ValueError(
+            f"image_size={image_size} is too small for a lesion: expected "
+            f"{math.ceil(16 / lesion_size)} or more."
         )
     if not 0 <= difficulty <= 1:
         raise ValueError(
@@ -73,14 +84,16 @@ def phantoms(
             f"modalities is empty: expected at least one of {', '.join(_KINDS)}."
         )
     if aligned:
-        return [_aligned(n, image_size, names, difficulty, seed)]
-    return [_single(n, image_size, name, difficulty, seed) for name in names]
+        return [_aligned(n, image_size, names, difficulty, seed, lesion_size)]
+    return [
+        _single(n, image_size, name, difficulty, seed, lesion_size) for name in names
+    ]
 
 
-def _single(n, size, name, difficulty, seed) -> Source:
+def _single(n, size, name, difficulty, seed, lesion_size) -> Source:
     kind = _KINDS[name]
     rng = np.random.default_rng([seed, list(_KINDS).index(name)])
-    cases = _Cases(n, len(kind.shapes), rng)
+    cases = _Cases(n, len(kind.shapes), lesion_size, rng)
     images, mask = _draw(kind, kind.shapes, cases, size, difficulty, rng)
     return Source(
         name=f"phantom_{name}",
@@ -92,9 +105,10 @@ def _single(n, size, name, difficulty, seed) -> Source:
     )
 
 
-def _aligned(n, size, names, difficulty, seed) -> Source:
+def _aligned(n, size, names, difficulty, seed, lesion_size) -> Source:
     shapes = ("disc", "irregular", "ring")
-    cases = _Cases(n, len(shapes), np.random.default_rng([seed, 1000]))
+    rng = np.random.default_rng([seed, 1000])
+    cases = _Cases(n, len(shapes), lesion_size, rng)
     images, masks = {}, {}
     for name in names:
         rng = np.random.default_rng([seed, 2000, list(_KINDS).index(name)])
@@ -114,7 +128,7 @@ def _aligned(n, size, names, difficulty, seed) -> Source:
 class _Cases:
     """What is true of a case whatever it is pictured with."""
 
-    def __init__(self, n: int, classes: int, rng: np.random.Generator):
+    def __init__(self, n: int, classes: int, lesion_size: float, rng):
         # About a quarter of the images show a patient seen before.
         self.patients = np.concatenate([[0], np.cumsum(rng.random(n - 1) > 0.25)])
         count = int(self.patients[-1]) + 1
@@ -122,8 +136,8 @@ class _Cases:
         self.labels = of_patient[self.patients].astype(np.int64)
         self.tone = rng.uniform(-1, 1, count)[self.patients]
         # In units of the image: centre, radius, then orientation and squeeze.
-        self.centre = rng.uniform(0.34, 0.66, (n, 2))
-        self.radius = rng.uniform(0.22, 0.3, n)
+        self.centre = rng.uniform(0.34 * lesion_size, 1 - 0.34 * lesion_size, (n, 2))
+        self.radius = rng.uniform(0.22, 0.3, n) * lesion_size
         self.angle = rng.uniform(0, 2 * np.pi, n)
         self.squeeze = rng.uniform(0.8, 1.0, n)
         self.phase = rng.uniform(0, 2 * np.pi, (n, 3))

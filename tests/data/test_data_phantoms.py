@@ -98,9 +98,20 @@ def test_aligned_cases_share_class_and_place():
     assert not np.array_equal(source.modalities["mri"], source.modalities["ct"])
 
 
+def test_small_lesions_lie_anywhere():
+    (source,) = phantoms(n=300, image_size=64, modalities="ct", lesion_size=0.4)
+    mask = source.masks["ct"]
+    assert mask.sum((1, 2)).min() > 60 and mask.mean() < 0.05
+    shown = mask.mean(0)
+    assert shown.max() < 0.12  # no pixel is in many lesions
+    assert (shown[8:-8, 8:-8] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"image_size": 32, "lesion_size": 0.4}, "40 or more"),
+        ({"lesion_size": 1.1}, "at most 1"),
         ({"n": 0}, "n=0"),
         ({"image_size": 8}, "16 or more"),
         ({"difficulty": 2}, "difficulty=2"),
