@@ -47,6 +47,12 @@ def tfds_folder(
         A source with arrays, in the order of `index`, else of the splits. Without
         `group` each image is its own group. `official_split` is the feature of that
         name, else the splits of TFDS if all are called train, validation or test.
+
+    Raises:
+        ValueError: if there is no such data set, or several; if it has no images or no
+            class labels, images that are not uint8 with 1 or 3 channels, or images of
+            several sizes and no `image_size`; if it takes more than `limit_gib`.
+        ImportError: if TensorFlow or tensorflow-datasets is not installed.
     """
     size = None if image_size is None else check_size(image_size)
     tfds = _tfds()
