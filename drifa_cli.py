@@ -162,6 +162,17 @@ def _train(
     dtype: Annotated[
         str | None, typer.Option(help="Dtype policy, such as mixed_bfloat16.")
     ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="Split as another run did: its splits.json."),
+    ] = None,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option(
+            help="Train also where groups or identical images straddle the splits; "
+            "the run says so."
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -183,6 +194,8 @@ def _train(
         epochs=epochs,
         preset=preset,
         dtype=dtype,
+        splits=splits,
+        allow_leakage=allow_leakage,
         settings=settings,
         baselines=baselines,
     )
@@ -196,6 +209,8 @@ def train(
     epochs=None,
     preset=None,
     dtype=None,
+    splits=None,
+    allow_leakage=False,
     settings=None,
     baselines=False,
 ):
@@ -207,6 +222,8 @@ def train(
 
     flags = {
         "data.root": None if data_root is None else str(data_root),
+        "data.split_file": None if splits is None else str(splits),
+        "data.allow_leakage": allow_leakage or None,
         "seed": seed,
         "training.epochs": epochs,
         "training.dtype": dtype,
@@ -516,6 +533,8 @@ def _print_report(report):
             f"Means over {draws} draws of partners; standard deviation of the accuracy "
             f"over them: {spreads}."
         )
+    for leak in report.get("leakage", []):
+        console.print(f"These figures are too high. {leak}")
     for task, result in tasks.items():
         for note in result.get("notes", []):
             console.print(f"{task}: {note}")

@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +14,13 @@ import yaml
 
 from drifa_keras.configs import Config, parse_config, read_yaml
 from drifa_keras.data import READERS, Pairing, Split, pair, phantoms, read, split
+from drifa_keras.data.leakage import (
+    assert_no_leakage,
+    fingerprint,
+    merge_groups,
+    merging_rule,
+    needs_thumbnails,
+)
 
 _VERSIONED = ("drifa_keras", "keras", "tensorflow", "jax", "torch", "numpy")
 
@@ -26,11 +33,13 @@ class Run:
         folder: Where it is.
         config: The configuration that it was trained with.
         class_names: Task name to the names of its classes.
+        leakage: What leaks between its splits, where that was allowed.
     """
 
     folder: Path
     config: Config
     class_names: dict[str, tuple[str, ...]]
+    leakage: tuple[str, ...] = ()
 
     @property
     def model_path(self) -> Path:
@@ -38,7 +47,7 @@ class Run:
         return self.folder / "model.keras"
 
     @classmethod
-    def create(cls, config: Config, class_names, folder: str | Path) -> Run:
+    def create(cls, config: Config, class_names, folder: str | Path, leakage=()) -> Run:
         """Makes a new folder and writes `config.yaml` into it.
 
         Raises:
@@ -54,10 +63,12 @@ class Run:
             "backend": keras.backend.backend(),
             "versions": _versions(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "leakage": list(leakage),
         }
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
-        return cls(folder, config, {t: tuple(n) for t, n in class_names.items()})
+        names = {task: tuple(names) for task, names in class_names.items()}
+        return cls(folder, config, names, tuple(leakage))
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -80,7 +91,8 @@ class Run:
                 f"{path} lacks the section `resolved` that `drifa train` writes."
             )
         names = {task: tuple(names) for task, names in resolved["class_names"].items()}
-        return cls(folder, parse_config(content, str(path)), names)
+        leakage = tuple(resolved.get("leakage", ()))
+        return cls(folder, parse_config(content, str(path)), names, leakage)
 
     def load_model(self):
         """Loads the best model."""
@@ -152,17 +164,105 @@ def _check_options(name, reader, options):
         )
 
 
-def split_sources(pairing: Pairing, config: Config) -> list[Split]:
-    """Splits each source by its groups, as the configuration says."""
-    return [
-        split(
-            source,
-            config.data.split,
-            config.data.split_seed,
-            official=config.data.official_split,
-        )
+@dataclass(frozen=True)
+class Splits:
+    """How the sources of a run are split.
+
+    Attributes:
+        parts: One `Split` a source.
+        leakage: What leaks between the parts, where that was allowed.
+    """
+
+    parts: tuple[Split, ...]
+    leakage: tuple[str, ...] = ()
+
+    def write(self, run: Run, pairing: Pairing) -> None:
+        """Writes `splits.json`."""
+        table = {
+            source.name: part.to_dict()
+            for source, part in zip(pairing.sources, self.parts, strict=True)
+        }
+        run.write_json("splits.json", table)
+
+    def take(self, pairing: Pairing, name: str) -> Pairing:
+        """The part `name` of each source, with the groups that were kept together."""
+        sources = [
+            replace(source, groups=part.groups)
+            for source, part in zip(pairing.sources, self.parts, strict=True)
+        ]
+        rows = [getattr(part, name) for part in self.parts]
+        return replace(pairing, sources=tuple(sources)).take(rows)
+
+
+def split_sources(pairing: Pairing, config: Config, progress: bool = True) -> Splits:
+    """Splits each source as the configuration says, and checks that nothing leaks.
+
+    Raises:
+        ValueError: If a group or an identical image is in more than one part, unless
+            `data.allow_leakage` is set.
+    """
+    parts, leakage = [], []
+    for source in pairing.sources:
+        part, leak = _split_source(source, config.data, progress)
+        parts.append(part)
+        leakage += leak
+    return Splits(tuple(parts), tuple(leakage))
+
+
+def read_splits(run: Run, pairing: Pairing) -> Splits:
+    """Reads the `splits.json` of a run."""
+    table = run.read_json("splits.json")
+    parts = [
+        _saved_split(table, source, run.folder / "splits.json", bool(run.leakage))
         for source in pairing.sources
     ]
+    return Splits(tuple(parts), run.leakage)
+
+
+def _split_source(source, data, progress):
+    rule = data.merge_groups_by
+    rule = merging_rule(source) if rule is None else rule
+    near = needs_thumbnails(rule)
+    prints = [
+        fingerprint(source, progress, modality=name, thumbnails=near)
+        for name in source.modalities
+    ]
+    for seen in prints:
+        source = merge_groups(source, seen, rule, progress=progress)
+    if data.split_file is not None:
+        path = Path(data.split_file)
+        part = _saved_split(_read_table(path), source, path, data.allow_leakage)
+        source = replace(source, groups=part.groups)
+    else:
+        part = split(source, data.split, data.split_seed, official=data.official_split)
+    try:
+        for seen in prints:
+            assert_no_leakage(source, part, seen)
+    except ValueError as error:
+        if not data.allow_leakage:
+            raise ValueError(
+                f"{error} To train all the same, pass --allow-leakage "
+                "(data.allow_leakage: true); the run will say so."
+            ) from error
+        return part, [str(error)]
+    return part, []
+
+
+def _read_table(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"data.split_file: {path} is not the splits.json of a run "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def _saved_split(table, source, path, allow_leakage):
+    if not isinstance(table, dict) or source.name not in table:
+        known = sorted(table) if isinstance(table, dict) else type(table).__name__
+        raise ValueError(f"{path} has no split for {source.name!r}. It is for {known}.")
+    return Split.from_json(table[source.name], source, allow_leakage)
 
 
 def load_images(pairing: Pairing, config: Config, progress: bool = True) -> Pairing:

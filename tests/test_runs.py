@@ -8,8 +8,14 @@ import pytest
 import yaml
 
 from drifa_keras.configs import load_config, parse_config
-from drifa_keras.data import phantoms
-from drifa_keras.runs import Run, load_images, read_sources, split_sources
+from drifa_keras.data import Source, pair, phantoms
+from drifa_keras.runs import (
+    Run,
+    load_images,
+    read_sources,
+    read_splits,
+    split_sources,
+)
 
 NAMES = {"lesion": ("smooth", "ring"), "nodule": ("solid", "cavitary")}
 
@@ -149,11 +155,93 @@ def test_splits_are_those_of_the_configuration():
     pairing = read_sources(config)
     splits, again = split_sources(pairing, config), split_sources(pairing, config)
     other = split_sources(pairing, make_config(split=[0.6, 0.2, 0.2], split_seed=6))
-    for source, one, same in zip(pairing.sources, splits, again, strict=True):
+    assert splits.leakage == ()
+    parts = zip(pairing.sources, splits.parts, again.parts, strict=True)
+    for source, one, same in parts:
         one.assert_disjoint(source)
         np.testing.assert_array_equal(one.test, same.test)
         assert len(one.train) / len(source) == pytest.approx(0.6, abs=0.1)
-    assert splits[0].test.tolist() != other[0].test.tolist()
+    assert splits.parts[0].test.tolist() != other.parts[0].test.tolist()
+
+
+def copies(name="copies"):
+    """Thirty random images; 0 and 29 are the same, 1 and 28 nearly so."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(1, 256, (30, 16, 16, 3), np.uint8)
+    images[29] = images[0]
+    images[28] = np.where(images[1] > 250, images[1], images[1] + 1)
+    parts = ["train"] * 20 + ["val"] * 4 + ["test"] * 6
+    return Source(
+        name,
+        {"skin": images},
+        {"lesion": np.arange(30) % 2},
+        {"lesion": ("a", "b")},
+        official_split=parts,
+    )
+
+
+def test_copies_and_look_alikes_stay_together():
+    pairing = pair([copies("iq_othnccd")])
+    groups = split_sources(pairing, make_config()).parts[0].groups
+    assert len(set(groups)) == 28
+    assert groups[0] == groups[29]
+    assert groups[1] == groups[28]
+    groups = split_sources(pair([copies()]), make_config()).parts[0].groups
+    assert len(set(groups)) == 28
+    config = make_config(merge_groups_by=["exact"])
+    groups = split_sources(pair([copies()]), config).parts[0].groups
+    assert len(set(groups)) == 29
+
+
+def test_a_leaking_split_is_refused_unless_allowed(tmp_path):
+    pairing = pair([copies()])
+    leaking = {"official_split": True, "merge_groups_by": []}
+    message = r"identical images.*'copies/000000' in train.*--allow-leakage"
+    with pytest.raises(ValueError, match=message):
+        split_sources(pairing, make_config(**leaking))
+    config = make_config(**leaking, allow_leakage=True)
+    splits = split_sources(pairing, config)
+    assert "identical images" in splits.leakage[0]
+    run = Run.create(config, pairing.class_names, tmp_path / "run", splits.leakage)
+    assert Run.open(run.folder).leakage == splits.leakage
+    content = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert content["data"]["allow_leakage"] is True
+    assert content["resolved"]["leakage"] == list(splits.leakage)
+
+
+def test_splits_are_shared_and_read_back(tmp_path):
+    pairing = pair([copies()])
+    config = make_config(split_seed=3)
+    run = Run.create(config, pairing.class_names, tmp_path / "run")
+    splits = split_sources(pairing, config)
+    splits.write(run, pairing)
+    file = run.folder / "splits.json"
+    for other in (
+        read_splits(run, pairing),
+        split_sources(pairing, make_config(split_file=str(file))),
+    ):
+        one, same = splits.parts[0], other.parts[0]
+        assert one.to_json() == same.to_json()
+        # The groups that were kept together are those of what is scored, too.
+        test = other.take(pairing, "test").sources[0]
+        np.testing.assert_array_equal(test.groups, one.groups[one.test])
+    with pytest.raises(ValueError, match=r"splits\.json has no split for 'others'"):
+        split_sources(pair([copies("others")]), make_config(split_file=str(file)))
+    with pytest.raises(ValueError, match=r"split_file.*nowhere\.json"):
+        split_sources(pairing, make_config(split_file="nowhere.json"))
+
+
+def test_a_shared_split_that_leaks_is_refused(tmp_path):
+    pairing = pair([copies()])
+    rows = {"train": range(20), "val": range(20, 24), "test": range(24, 30)}
+    ids = pairing.sources[0].ids
+    table = {part: [ids[row] for row in these] for part, these in rows.items()}
+    file = tmp_path / "splits.json"
+    file.write_text(json.dumps({"copies": table}))
+    with pytest.raises(ValueError, match="copies"):
+        split_sources(pairing, make_config(split_file=str(file)))
+    config = make_config(split_file=str(file), allow_leakage=True)
+    assert "identical" in split_sources(pairing, config).leakage[0]
 
 
 def test_images_are_loaded_where_they_fit():

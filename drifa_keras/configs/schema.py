@@ -48,11 +48,20 @@ class DataConfig(_Section):
     """Side in pixels, or height and width."""
     channels: dict[str, Literal[1, 3]] = {}
     """Channels of a modality where they are not 3."""
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test."""
+    split: tuple[float, float, float] | None = None
+    """Shares of train, validation and test; those of the data set by default."""
     official_split: bool = False
     """Whether to use the split that the publisher fixed."""
     split_seed: int = 0
+    split_file: str | None = None
+    """The `splits.json` of another run, to split as it did."""
+    merge_groups_by: (
+        tuple[Literal["exact", "confirmed", "dhash", "cosine"], ...] | None
+    ) = None
+    """Which look-alikes are held together with the groups: those that hold for the
+    data set by default, `[]` for none."""
+    allow_leakage: bool = False
+    """Whether to go on where groups or identical images straddle the parts."""
     augment: AugmentConfig = AugmentConfig()
     memory_limit_gib: float = 4.0
     """Images are held in memory, decoded, where they fit; else read each epoch."""

@@ -7,6 +7,13 @@ pipelines. Only the pipelines need TensorFlow, and only when called.
 
 from drifa_keras.data.augment import Augment
 from drifa_keras.data.images import read_image
+from drifa_keras.data.leakage import (
+    assert_no_leakage,
+    audit,
+    contact_sheet,
+    fingerprint,
+    merge_groups,
+)
 from drifa_keras.data.pairing import Pairing, align, pair
 from drifa_keras.data.phantoms import phantoms
 from drifa_keras.data.pipeline import batches, class_weights, once, steps_per_epoch
@@ -38,15 +45,20 @@ __all__ = [
     "Source",
     "Split",
     "align",
+    "assert_no_leakage",
+    "audit",
     "batches",
     "brain_tumor_mri",
     "brats2020",
     "brats2020_slices",
     "class_weights",
+    "contact_sheet",
+    "fingerprint",
     "ham10000",
     "image_folder",
     "iq_othnccd",
     "medmnist",
+    "merge_groups",
     "once",
     "pair",
     "phantoms",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from drifa_keras.data import Pairing, Split, once
+from drifa_keras.data import Pairing, once
 from drifa_keras.evaluation.baselines import baseline_predictions
 from drifa_keras.evaluation.bootstrap import bootstrap_intervals
 from drifa_keras.evaluation.metrics import classification_metrics
-from drifa_keras.runs import Run, load_images, read_sources
+from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +152,8 @@ def evaluate(
         data = config.data.model_copy(update={"root": str(data_root)})
         config = config.model_copy(update={"data": data})
     pairing = read_sources(config)
-    saved = run.read_json("splits.json")
-    splits = [Split.from_json(saved[s.name], s) for s in pairing.sources]
-    test = pairing.take([split.test for split in splits])
+    splits = read_splits(run, pairing)
+    test = splits.take(pairing, "test")
     loaded = load_images(test, config, progress=verbose != 0)
     settings = config.evaluation
     predictions = predict_test(
@@ -181,8 +180,10 @@ def evaluate(
         "seed": config.seed,
         "tasks": {task: scored(task, result) for task, result in predictions.items()},
     }
+    if run.leakage:
+        report["leakage"] = list(run.leakage)
     if baselines:
-        train = pairing.take([split.train for split in splits])
+        train = splits.take(pairing, "train")
         report["baselines"] = {
             name: {
                 task: scored(

@@ -40,18 +40,12 @@ def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Ru
     keras.utils.set_random_seed(config.seed)
     pairing = read_sources(config)
     model = build_model(config, pairing)
-    splits = split_sources(pairing, config)
+    splits = split_sources(pairing, config, progress=verbose != 0)
     pairing = load_images(pairing, config, progress=verbose != 0)
-    run = Run.create(config, pairing.class_names, folder)
-    run.write_json(
-        "splits.json",
-        {
-            source.name: part.to_dict()
-            for source, part in zip(pairing.sources, splits, strict=True)
-        },
-    )
-    train_pairs = pairing.take([part.train for part in splits])
-    val_pairs = pairing.take([part.val for part in splits])
+    run = Run.create(config, pairing.class_names, folder, splits.leakage)
+    splits.write(run, pairing)
+    train_pairs = splits.take(pairing, "train")
+    val_pairs = splits.take(pairing, "val")
 
     settings = config.training
     steps = steps_per_epoch(train_pairs, settings.batch_size, settings.pairs_per_epoch)

@@ -87,6 +87,35 @@ def test_json_problems(source):
         Split([0], [], []).to_json()
 
 
+def test_groups_travel_with_the_split(make_source):
+    grouped = make_source(40, groups=np.arange(40) // 4)
+    parts = split(grouped)
+    # A reader that knows nothing of the groups.
+    back = Split.from_json(parts.to_json(), make_source(40))
+    assert back.groups.tolist() == [str(g) for g in np.arange(40) // 4]
+    table = parts.to_dict()
+    table["groups"] = dict.fromkeys(table["groups"], "all one")
+    with pytest.raises(ValueError, match="'all one'.*is in both"):
+        Split.from_json(table, grouped)
+    table["groups"] = {table["train"][0]: "alone"}
+    with pytest.raises(ValueError, match="no group for"):
+        Split.from_json(table, grouped)
+    without = {part: table[part] for part in ("train", "val", "test")}
+    assert Split.from_json(without, grouped).groups.tolist() == grouped.groups.tolist()
+
+
+def test_shares_of_brats_subjects():
+    n = 369
+    source = Source(
+        "brats2020",
+        {"flair": np.ones((n, 8, 8, 1), np.uint8)},
+        {"tumor": np.arange(n) % 2},
+        {"tumor": ("absent", "present")},
+    )
+    sizes = [len(rows) for rows in split(source).parts().values()]
+    np.testing.assert_allclose(sizes, [201, 35, 133], atol=3)
+
+
 def test_rare_class_warns_and_does_not_crash(make_source):
     labels = np.zeros(40, int)
     labels[:2] = 1
@@ -138,5 +167,10 @@ def test_official(make_source):
     with pytest.raises(ValueError, match="no official split"):
         split(make_source(10), official=True)
     leaking = make_source(10, official_split=names, groups=["a"] * 10)
+    with pytest.warns(UserWarning, match="'toy' leaks"):
+        parts = split(leaking, official=True)
+    assert parts.test.tolist() == [8, 9]
     with pytest.raises(ValueError, match="'a'.*both train and val"):
-        split(leaking, official=True)
+        Split.from_json(parts.to_json(), leaking)
+    back = Split.from_json(parts.to_json(), leaking, allow_leakage=True)
+    assert back.to_json() == parts.to_json()

@@ -32,14 +32,7 @@ def make_run(tmp_path_factory):
         pairing = read_sources(config)
         folder = tmp_path_factory.mktemp("runs") / "run"
         run = Run.create(config, pairing.class_names, folder)
-        splits = split_sources(pairing, config)
-        run.write_json(
-            "splits.json",
-            {
-                source.name: part.to_dict()
-                for source, part in zip(pairing.sources, splits, strict=True)
-            },
-        )
+        split_sources(pairing, config).write(run, pairing)
         keras.utils.set_random_seed(5)
         build_model(config, pairing).save(run.model_path)
         return run

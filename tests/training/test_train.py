@@ -41,6 +41,8 @@ def test_splits_share_no_group_and_cover_every_image(trained):
     assert set(saved) == set(sources)
     for name, source in sources.items():
         parts = saved[name]
+        grouped = parts.pop("groups")
+        assert grouped == dict(zip(source.ids, source.groups, strict=True))
         assert set(parts) == {"train", "val", "test"}
         ids = [image for part in parts.values() for image in part]
         assert sorted(ids) == sorted(source.ids.tolist())

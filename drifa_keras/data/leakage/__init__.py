@@ -9,7 +9,12 @@ from drifa_keras.data.leakage.audit import Audit, audit
 from drifa_keras.data.leakage.check import assert_no_leakage
 from drifa_keras.data.leakage.contact_sheet import contact_sheet
 from drifa_keras.data.leakage.fingerprints import Fingerprints, fingerprint
-from drifa_keras.data.leakage.groups import merge_groups, near_groups
+from drifa_keras.data.leakage.groups import (
+    merge_groups,
+    merging_rule,
+    near_groups,
+    needs_thumbnails,
+)
 from drifa_keras.data.leakage.near import NearPairs, hash_pairs, near_pairs
 from drifa_keras.data.leakage.pairs import Pairs
 from drifa_keras.data.leakage.splits import SplitAudit, audit_split
@@ -27,6 +32,8 @@ __all__ = [
     "fingerprint",
     "hash_pairs",
     "merge_groups",
+    "merging_rule",
     "near_groups",
     "near_pairs",
+    "needs_thumbnails",
 ]

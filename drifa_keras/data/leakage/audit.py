@@ -15,7 +15,7 @@ from drifa_keras.data.leakage.fingerprints import (
     fingerprint,
     the_only,
 )
-from drifa_keras.data.leakage.groups import DEFAULT, near_groups
+from drifa_keras.data.leakage.groups import merging_rule, near_groups
 from drifa_keras.data.leakage.near import CORRELATION, near_pairs
 from drifa_keras.data.leakage.pairs import Pairs, components
 from drifa_keras.data.leakage.splits import (
@@ -174,7 +174,7 @@ def audit(
     fingerprints: Fingerprints | None = None,
     modality: str | None = None,
     task: str | None = None,
-    by: Sequence[str] = DEFAULT,
+    by: Sequence[str] | None = None,
     threshold: float = CORRELATION,
     folds: int = 10,
     seed: int = 0,
@@ -192,7 +192,8 @@ def audit(
         fingerprints: `fingerprint(source)`, to save reading the images again.
         modality: which images of a source with several modalities.
         task: whose labels, in a source with several tasks.
-        by: which pairs the grouped split holds together; see `near_groups`.
+        by: which pairs the grouped split holds together; see `near_groups`. Left
+            out, those of `merge_groups`.
         threshold: smallest cosine of two thumbnails that makes them near twins.
         folds: of the random and the grouped split; 10 tests on a tenth at a time.
         seed: of the random and the grouped folds.
@@ -205,6 +206,8 @@ def audit(
         fingerprints = fingerprint(source, progress, modality=modality)
     check_rows(fingerprints, source)
     labels, class_names = source.targets[task], source.class_names[task]
+    if by is None:
+        by = merging_rule(source)
     near = near_pairs(fingerprints, threshold, progress)
     merged = near_groups(fingerprints, by, near, source.groups)
 

@@ -7,7 +7,7 @@ import numpy as np
 from drifa_keras.data.leakage.fingerprints import (
     Fingerprints,
     check_rows,
-    pixel_codes,
+    fingerprint,
 )
 from drifa_keras.data.leakage.splits import part_codes, straddling
 from drifa_keras.data.source import Source
@@ -57,8 +57,7 @@ def assert_no_leakage(
     if problems:
         raise ValueError(
             f"The split of source {source.name!r} leaks: {'; '.join(problems)}. "
-            "Expected none; split again with "
-            "split(merge_groups(source, fingerprint(source)))."
+            "Expected none; split again with split(merge_groups(source))."
         )
 
 
@@ -68,7 +67,8 @@ def _pixels(source: Source, fingerprints, progress):
         yield next(iter(source.modalities)), fingerprints.pixel_codes
         return
     for name in source.modalities:
-        yield name, pixel_codes(source, name, progress)
+        prints = fingerprint(source, progress, modality=name, thumbnails=False)
+        yield name, prints.pixel_codes
 
 
 def _pair(source: Source, members: np.ndarray, parts: np.ndarray) -> str:

@@ -31,7 +31,7 @@ class Fingerprints:
         sha256: (n,) hash of shape and decoded RGB pixels; "" where there is none.
         dhash: (n,) 64-bit difference hash (uint64), that of `imagehash.dhash`.
         thumbnails: (n, 4096) 64x64 grey, centred, of unit length (float32); zeros
-            where the image is flat, black or unreadable.
+            where the image is flat, black or unreadable; (n, 0) if none were made.
         brightness: (n,) mean grey level of the thumbnail.
         contrast: (n,) length of the centred thumbnail.
         size: (n, 2) width and height.
@@ -98,6 +98,7 @@ def fingerprint(
     progress: bool = True,
     *,
     modality: str | None = None,
+    thumbnails: bool = True,
 ) -> Fingerprints:
     """Look at every image once, on all cores.
 
@@ -105,6 +106,8 @@ def fingerprint(
         source_or_paths: a source, of files or of arrays, or a list of paths.
         progress: whether to show a progress bar when it takes a while.
         modality: which images of a source with several modalities.
+        thumbnails: whether to make what near duplicates are found by; identical
+            pixels need the hash alone.
 
     Returns:
         Fingerprints, 17 kB an image. Unreadable files are rows with an `error`.
@@ -120,7 +123,7 @@ def fingerprint(
         ids=ids,
         sha256=np.zeros(n, "<U64"),
         dhash=np.zeros(n, np.uint64),
-        thumbnails=np.zeros((n, SIDE * SIDE), np.float32),
+        thumbnails=np.zeros((n, SIDE * SIDE if thumbnails else 0), np.float32),
         brightness=np.zeros(n, np.float32),
         contrast=np.zeros(n, np.float32),
         size=np.zeros((n, 2), np.int32),
@@ -129,7 +132,8 @@ def fingerprint(
         black=np.zeros(n, bool),
         absent=np.zeros(n, bool),
     )
-    for row, look in enumerate(_looks(images, _look, "Fingerprints", progress)):
+    look_at = _look if thumbnails else _hash_only
+    for row, look in enumerate(_looks(images, look_at, "Fingerprints", progress)):
         for key, value in look._asdict().items():
             if key == "thumbnail":
                 if value is not None:
@@ -138,16 +142,6 @@ def fingerprint(
                 getattr(table, key)[row] = value
     object.__setattr__(table, "error", table.error.astype(str))
     return table
-
-
-def pixel_codes(source: Source, modality: str, progress: bool = True) -> np.ndarray:
-    """Whole numbers, equal for equal pixels; -1 where there is no picture."""
-    images = source.modalities[modality]
-    looks = list(_looks(images, _hash_only, "Looking for copies", progress))
-    hashes = np.asarray([look.sha256 for look in looks], "<U64")
-    return codes_of(
-        hashes, (hashes != "") & ~np.asarray([k.black for k in looks], bool)
-    )
 
 
 def codes_of(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -7,9 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from drifa_keras.data.leakage.fingerprints import Fingerprints, check_rows
+from drifa_keras.data.leakage.fingerprints import (
+    Fingerprints,
+    check_rows,
+    fingerprint,
+)
 from drifa_keras.data.leakage.near import NearPairs, near_pairs
 from drifa_keras.data.leakage.pairs import chain, components
+from drifa_keras.data.readers import DATASETS
 from drifa_keras.data.source import Source
 
 MEASURES = ("exact", "confirmed", "dhash", "cosine")
@@ -56,11 +61,26 @@ def near_groups(
     return components(len(fingerprints), edges)
 
 
+def merging_rule(source: Source) -> tuple[str, ...]:
+    """Which pairs join the groups of a source unless the caller says.
+
+    That of its data set (`Dataset.merge_groups_by`); `DEFAULT` elsewhere.
+    """
+    dataset = DATASETS.get(source.name)
+    return DEFAULT if dataset is None else dataset.merge_groups_by
+
+
+def needs_thumbnails(by: Sequence[str]) -> bool:
+    """Whether more than identical pixels is looked for."""
+    return bool(set(by) - {"exact"})
+
+
 def merge_groups(
     source: Source,
-    fingerprints: Fingerprints,
-    by: Sequence[str] = DEFAULT,
+    fingerprints: Fingerprints | None = None,
+    by: Sequence[str] | None = None,
     near: NearPairs | None = None,
+    progress: bool = True,
 ) -> Source:
     """The source with groups that also hold copies and near duplicates together.
 
@@ -70,15 +90,29 @@ def merge_groups(
 
     Args:
         source: whose `groups` are merged.
-        fingerprints: `fingerprint(source)`.
-        by: which pairs join; see `near_groups`.
+        fingerprints: `fingerprint(source)`. Left out, the images of every modality
+            are looked at.
+        by: which pairs join; see `near_groups`. Left out, the pairs that hold for
+            the data set (`DATASETS[source.name].merge_groups_by`), and identical and
+            confirmed ones for others.
         near: pairs found before, to save the search.
+        progress: whether to show progress bars when it takes a while.
 
     Returns:
         The source with new `groups`; each is called like the first, in sorted
         order, of the groups that went into it.
     """
+    by = merging_rule(source) if by is None else by
+    if fingerprints is None:
+        for name in source.modalities if by else ():
+            prints = fingerprint(
+                source, progress, modality=name, thumbnails=needs_thumbnails(by)
+            )
+            source = merge_groups(source, prints, by, near, progress)
+        return source
     check_rows(fingerprints, source)
+    if near is None and needs_thumbnails(by):
+        near = near_pairs(fingerprints, progress=progress)
     merged = near_groups(fingerprints, by, near, source.groups)
     names, number = np.unique(source.groups, return_inverse=True)
     first = np.full(merged.max(initial=-1) + 1, len(names), np.int64)

@@ -58,6 +58,11 @@ def near_pairs(
             "most 1, e.g. 0.98."
         )
     prints, n = fingerprints, len(fingerprints)
+    if n and not prints.thumbnails.shape[1]:
+        raise ValueError(
+            "near_pairs got fingerprints without thumbnails: call "
+            "fingerprint(source, thumbnails=True)."
+        )
     usable = prints.usable
     cosine, confirmed = Collector(n), Collector(n)
     starts = range(0, n, BLOCK)

@@ -37,6 +37,9 @@ class Dataset:
         page: address of the publisher's page.
         counts: published number of images a class (or a part); verified on reading.
         official_split: the publisher's split in one sentence; empty if there is none.
+        merge_groups_by: which look-alikes are held together with the groups when it
+            is split; see `drifa_keras.data.leakage.near_groups`.
+        split: shares of train, val and test by default.
         official_split_leaks: whether that split is known to share images or
             patients between its parts.
     """
@@ -59,6 +62,8 @@ class Dataset:
     counts: Mapping[str, int] = field(default_factory=dict)
     official_split: str = ""
     official_split_leaks: bool = False
+    merge_groups_by: tuple[str, ...] = ("exact", "confirmed")
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
 
     def present(self, root: str | os.PathLike) -> bool:
         """Whether the data set lies in `root` or one of its folders."""

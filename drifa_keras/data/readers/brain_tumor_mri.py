@@ -114,6 +114,7 @@ FACTS = Dataset(
     doi="10.34740/KAGGLE/DSV/2645886",
     kaggle="masoudnickparvar/brain-tumor-mri-dataset",
     group_key="none published; clusters of near-duplicates",
+    merge_groups_by=("exact", "cosine"),
     reader=brain_tumor_mri,
     find=find,
     layout=(

@@ -413,6 +413,9 @@ FACTS = Dataset(
     doi="10.1109/TMI.2014.2377694",
     kaggle="awsaf49/brats20-dataset-training-validation",
     group_key="subject (folder BraTS20_Training_XXX)",
+    merge_groups_by=(),
+    # 201 / 35 / 133 of 369 subjects: DRIFA-Net, Sec. 4.1.
+    split=(201 / 369, 35 / 369, 133 / 369),
     reader=brats2020,
     find=find,
     layout=(

@@ -101,6 +101,7 @@ FACTS = Dataset(
     doi="10.17632/bhmdr45bh2.4",
     kaggle="hamdallak/the-iqothnccd-lung-cancer-dataset",
     group_key="none published (110 cases); clusters of near-duplicates",
+    merge_groups_by=("exact", "cosine"),
     reader=iq_othnccd,
     find=find,
     layout=(
