@@ -16,7 +16,6 @@ class Builder(SourceBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}
 
     PICTURES = {"flair": 1, "t1": 1, "t1ce": 1, "t2": 1, "mask": 1}
-    FRACTIONS = (201 / 369, 35 / 369, 133 / 369)
 
     def _read(self, root):
         # All slices at once take more than 16 GiB. Groups and labels, which the split

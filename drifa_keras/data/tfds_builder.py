@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from drifa_keras.data.images import read_image
+from drifa_keras.data.leakage import merge_groups
 from drifa_keras.data.readers import DATASETS
 from drifa_keras.data.source import Source
 from drifa_keras.data.splits import split
@@ -31,7 +32,8 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     Each example has its pictures (PNG, with the pixels that the reader gives), `label`,
     and
 
-    - `id`, `group`: as in the `Source`; examples of one group are in one split.
+    - `id`: as in the `Source`.
+    - `group`: that of `drifa_keras.data.merge_groups`; never in two splits.
     - `index`: row of the `Source`. Sorted by it, the examples of all splits are the
       `Source` again (`drifa_keras.data.readers.tfds_folder`).
     - `split`: "train", "val" or "test" by `drifa_keras.data.split` with seed 0. The
@@ -41,9 +43,6 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     PICTURES: ClassVar[dict[str, int]] = {"image": 3}
     """Name of each picture of an example, and its channels."""
-
-    FRACTIONS = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -74,7 +73,8 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         source, pictures = self._read(dl_manager.manual_dir)
-        parts = split(source, self.FRACTIONS, seed=0).parts()
+        source = merge_groups(source)
+        parts = split(source, seed=0).parts()
         return {
             _TFDS_SPLITS[part]: self._generate_examples(source, pictures, part, rows)
             for part, rows in parts.items()

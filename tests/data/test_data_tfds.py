@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from drifa_keras.configs import parse_config
-from drifa_keras.data import DATASETS, READERS, brats2020, read, split
+from drifa_keras.data import DATASETS, READERS, brats2020, merge_groups, read, split
 from drifa_keras.data.readers.tfds_folder import tfds_folder
 from drifa_keras.runs import Run
 
@@ -135,9 +135,8 @@ def test_facts_agree_with_the_registry(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_are_ours(name, raw, prepared):
     builder = prepared(name)
-    source = read(name, raw)
-    fractions = (201, 35, 133) if name == "brats2020" else (8, 1, 1)
-    wanted = split(source, np.divide(fractions, sum(fractions)), seed=0).to_dict()
+    source = merge_groups(read(name, raw))
+    wanted = split(source, seed=0).to_dict()
     group = dict(zip(source.ids, source.groups, strict=True))
     assert set(builder.info.splits) == set(PARTS)
     for split_name, part in PARTS.items():
@@ -154,7 +153,7 @@ def test_splits_are_ours(name, raw, prepared):
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back(name, raw, prepared):
     size = (20, 24)
-    source = read(name, raw).load(size)
+    source = merge_groups(read(name, raw)).load(size)
     back = tfds_folder(prepared(name).data_dir, image_size=size)
     assert back.name == name
     assert back.ids.tolist() == source.ids.tolist()
@@ -170,8 +169,23 @@ def test_there_and_back(name, raw, prepared):
     official = back.official_split.tolist()
     if source.official_split is not None:
         assert official == source.official_split.tolist()
-    elif name != "brats2020":
+    else:
         assert split(back, official=True).to_dict() == split(source).to_dict()
+
+
+def test_look_alikes_share_a_group(raw, tmp_path):
+    shutil.copytree(raw / "The IQ-OTHNCCD lung cancer dataset", tmp_path / "raw")
+    folder = tmp_path / "raw" / "Normal cases"
+    shutil.copy(folder / "Normal case (1).jpg", folder / "Normal case (99).jpg")
+    builder = builder_class("iq_othnccd")(data_dir=tmp_path)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "raw")
+    )
+    source = tfds_folder(builder.data_dir)
+    names, counts = np.unique(source.groups, return_counts=True)
+    assert names[counts > 1].tolist() == ["Normal cases/Normal case (1).jpg"]
+    copies = source.take(source.groups == "Normal cases/Normal case (1).jpg")
+    assert len(set(copies.official_split)) == 1
 
 
 def test_mask_holds_the_labels_and_becomes_the_whole_tumour(raw, prepared):
@@ -247,7 +261,7 @@ def test_training_runs_on_it(prepared, tmp_path, monkeypatch):
     ]
     config = parse_config(
         {
-            "data": {"sources": sources, "image_size": 16},
+            "data": {"sources": sources, "image_size": 16, "merge_groups_by": []},
             "model": {
                 "preset": "drifa_tiny",
                 "arguments": {
