@@ -23,6 +23,23 @@ def predict(model, images, batch_size=32, verbose=0):
         ValueError: If a modality is unknown, none is there, lengths differ, or the
             arrays do not fit the model.
     """
+    images = complete(model, images)
+    return model.predict(images, batch_size=batch_size, verbose=verbose)
+
+
+def complete(model, images):
+    """Adds blank images for the modalities that are missing.
+
+    Args:
+        model: A `MultimodalModel`.
+        images: Dict of images, as for `predict`.
+
+    Returns:
+        Dict of every modality to its images.
+
+    Raises:
+        ValueError: If a modality is unknown, none is there, or lengths differ.
+    """
     if not isinstance(images, dict):
         raise ValueError(
             f"`images` must be a dict keyed by modality, {list(model.modalities)}. "
@@ -48,8 +65,7 @@ def predict(model, images, batch_size=32, verbose=0):
             f"{lengths}. Use images of zeros for the samples that lack one."
         )
     count = max(lengths.values(), default=0)
-    complete = {
+    return {
         name: there[name] if name in there else np.zeros((count, *shape), dtype="uint8")
         for name, shape in model.modalities.items()
     }
-    return model.predict(complete, batch_size=batch_size, verbose=verbose)

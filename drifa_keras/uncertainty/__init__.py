@@ -15,6 +15,7 @@ from drifa_keras.uncertainty.conformal import (
     coverage,
     split_groups,
 )
+from drifa_keras.uncertainty.mc_dropout import Uncertainty, predict
 from drifa_keras.uncertainty.measures import (
     disagreement,
     expected_entropy,
@@ -41,6 +42,7 @@ __all__ = [
     "ReliabilityDiagram",
     "RiskCoverageCurve",
     "SplitConformal",
+    "Uncertainty",
     "adaptive_calibration_error",
     "aurc",
     "brier_score",
@@ -57,6 +59,7 @@ __all__ = [
     "negative_log_likelihood",
     "ood_metrics",
     "optimal_temperature",
+    "predict",
     "predictive_entropy",
     "reliability_diagram",
     "risk_coverage_curve",
