@@ -11,6 +11,7 @@ import numpy as np
 
 from drifa_keras.data._checks import check_seed, listing
 from drifa_keras.data.readers import DATASETS
+from drifa_keras.data.readers._dataset import warn
 from drifa_keras.data.source import Source
 
 PARTS = ("train", "val", "test")
@@ -211,11 +212,10 @@ def _official(source: Source) -> Split:
     members = [np.unique(source.groups[part]) for part in rows.values()]
     groups = len(np.unique(np.concatenate(members)))
     if groups < sum(map(len, members)) or (dataset and dataset.official_split_leaks):
-        warnings.warn(
+        warn(
             f"The official split of {source.name!r} leaks: the same group, or the same "
             "or nearly the same images, are in several parts. Split by groups "
-            "(official=False) for scores that mean something.",
-            stacklevel=3,
+            "(official=False) for scores that mean something."
         )
     return Split(**rows, ids=source.ids, groups=source.groups)
 
@@ -299,9 +299,8 @@ def _warn_of_absent_classes(source: Source, result: Split) -> None:
             ]
             if lacking:
                 groups = len(np.unique(source.groups[rows]))
-                warnings.warn(
+                warn(
                     f"Class {name!r} of task {task!r} ({len(rows)} image(s) in "
                     f"{groups} group(s)) is absent from {' and '.join(lacking)}: "
-                    "figures for it there are undefined.",
-                    stacklevel=3,
+                    "figures for it there are undefined."
                 )
