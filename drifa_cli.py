@@ -181,6 +181,13 @@ def _train(
             help="Any other setting, such as model.arguments.mfa=false. Repeatable.",
         ),
     ] = None,
+    members: Annotated[
+        int,
+        typer.Option(
+            help="Train an ensemble of so many networks, each with its own seed.",
+            min=1,
+        ),
+    ] = 1,
     baselines: Annotated[
         bool, typer.Option(help="Also score the trivial baselines.")
     ] = False,
@@ -197,6 +204,7 @@ def _train(
         splits=splits,
         allow_leakage=allow_leakage,
         settings=settings,
+        members=members,
         baselines=baselines,
     )
 
@@ -212,6 +220,7 @@ def train(
     splits=None,
     allow_leakage=False,
     settings=None,
+    members=1,
     baselines=False,
 ):
     """Trains, evaluates and prints; see `drifa train --help`."""
@@ -219,6 +228,7 @@ def train(
     from drifa_keras.configs import load_config
     from drifa_keras.evaluation import evaluate
     from drifa_keras.training import train as train_run
+    from drifa_keras.training import train_ensemble
 
     flags = {
         "data.root": None if data_root is None else str(data_root),
@@ -233,7 +243,11 @@ def train(
     loaded = load_config(config, {**overrides, **_parse_settings(settings or [])})
     folder = out or _free_folder(Path("runs") / loaded.name)
     # Without a terminal, a bar that rewrites its line would fill a log file.
-    run = train_run(loaded, folder, verbose=1 if sys.stdout.isatty() else 2)
+    verbose = 1 if sys.stdout.isatty() else 2
+    if members > 1:
+        run = train_ensemble(loaded, folder, members, verbose=verbose)
+    else:
+        run = train_run(loaded, folder, verbose=verbose)
     report = evaluate(run, baselines=baselines)
     _print_report(report)
     _print_files(run)
@@ -553,6 +567,7 @@ def _cell(metric):
 def _print_files(run):
     what = {
         "model.keras": "the best epoch; keras.models.load_model reads it",
+        "ensemble.json": "the members of the ensemble, each a run of its own",
         "metrics.json": "all metrics with intervals",
         "predictions.npz": "the prediction of every test image",
         "history.csv": "loss and accuracy of each epoch",

@@ -6,7 +6,7 @@ Importing this package registers its layers and networks with Keras, so that
 
 import importlib
 
-from drifa_keras import layers, models
+from drifa_keras import layers, models, uncertainty
 from drifa_keras.models import DRIFANet, MultimodalModel, predict
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ __all__ = [
     "models",
     "predict",
     "training",
+    "uncertainty",
 ]
 
 # What needs more than Keras and a backend is imported when it is used.

@@ -1,6 +1,7 @@
 """Training: the paper's recipe, and whole runs from a configuration."""
 
+from drifa_keras.training.ensemble import train_ensemble
 from drifa_keras.training.recipe import compile_model, fit
 from drifa_keras.training.train import train
 
-__all__ = ["compile_model", "fit", "train"]
+__all__ = ["compile_model", "fit", "train", "train_ensemble"]

@@ -11,6 +11,7 @@ from drifa_keras.data import Augment, Pairing, batches, class_weights, steps_per
 from drifa_keras.models import preset_class
 from drifa_keras.runs import (
     Run,
+    Splits,
     load_images,
     read_sources,
     require_free,
@@ -42,6 +43,23 @@ def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Ru
     model = build_model(config, pairing)
     splits = split_sources(pairing, config, progress=verbose != 0)
     pairing = load_images(pairing, config, progress=verbose != 0)
+    return fit_run(config, folder, model, pairing, splits, verbose)
+
+
+def fit_run(config: Config, folder, model, pairing: Pairing, splits: Splits, verbose):
+    """Makes the run folder of a model, and trains the model.
+
+    Args:
+        config: The configuration.
+        folder: The run folder to make.
+        model: What `build_model` made.
+        pairing: The sources, with their images loaded.
+        splits: How they are split.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The `Run`.
+    """
     run = Run.create(config, pairing.class_names, folder, splits.leakage)
     splits.write(run, pairing)
     train_pairs = splits.take(pairing, "train")

@@ -15,6 +15,7 @@ from drifa_keras.uncertainty.conformal import (
     coverage,
     split_groups,
 )
+from drifa_keras.uncertainty.ensemble import Ensemble
 from drifa_keras.uncertainty.mc_dropout import Uncertainty, predict
 from drifa_keras.uncertainty.measures import (
     disagreement,
@@ -39,6 +40,7 @@ from drifa_keras.uncertainty.temperature import (
 )
 
 __all__ = [
+    "Ensemble",
     "ReliabilityDiagram",
     "RiskCoverageCurve",
     "SplitConformal",

@@ -118,7 +118,7 @@ def predict(
             f"`seed` must be an integer of at least 0. Received: {seed!r}."
         )
     members = getattr(model, "members", [model])
-    names = _output_names(members[0])
+    names = output_names(members[0])
     draws = len(members) * passes
     bar = None
     results = []
@@ -331,7 +331,8 @@ def _shape(tensor, array):
     return given
 
 
-def _output_names(model):
+def output_names(model) -> list[str]:
+    """Names of the outputs of a model: keys where it returns a dict, else layers."""
     graph = require_graph(model)
     if isinstance(model, keras.Function) and isinstance(model.output, dict):
         paths = [path for path, _ in tree.flatten_with_path(model.output)]

@@ -1,0 +1,72 @@
+"""Training of an ensemble: several members on one split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from drifa_keras.configs import Config
+from drifa_keras.runs import (
+    Run,
+    load_images,
+    read_sources,
+    require_free,
+    split_sources,
+)
+from drifa_keras.training.train import build_model, fit_run
+from drifa_keras.uncertainty import Ensemble
+from drifa_keras.uncertainty.ensemble import member_name, write_manifest
+
+
+def train_ensemble(
+    config: Config,
+    folder: str | Path,
+    members: int = 5,
+    verbose: int | str = "auto",
+) -> Run:
+    """Trains the network of a configuration several times over.
+
+    Each member is a run of its own in `member_0`, `member_1` and so on, with a seed of
+    its own for weights, order of the data and augmentation; the split is the same. The
+    folder itself is a run whose `model.keras` is the `Ensemble`, so that every command
+    reads it as it reads a single run.
+
+    Args:
+        config: The configuration. Member i has the seed `members * config.seed + i`, so
+            that ensembles of consecutive seeds share none.
+        folder: The run folder to make.
+        members: Number of members, 5 in the paper.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The `Run` of the ensemble.
+
+    Raises:
+        ValueError: As `train`, or if `members` is below 1.
+    """
+    if not isinstance(members, int) or members < 1:
+        raise ValueError(
+            f"`members` must be an integer of at least 1. Received: {members!r}."
+        )
+    # What may be wrong is tried before the long work, and the folder is made last.
+    folder = require_free(folder)
+    pairing = read_sources(config)
+    run = splits = None
+    for number in range(members):
+        of_member = config.model_copy(update={"seed": members * config.seed + number})
+        keras.utils.set_random_seed(of_member.seed)
+        model = build_model(of_member, pairing)
+        if run is None:
+            splits = split_sources(pairing, config, progress=verbose != 0)
+            pairing = load_images(pairing, config, progress=verbose != 0)
+            run = Run.create(config, pairing.class_names, folder, splits.leakage)
+            splits.write(run, pairing)
+        if verbose != 0:
+            print(f"Member {number + 1} of {members}, seed {of_member.seed}")
+        fit_run(
+            of_member, folder / member_name(number), model, pairing, splits, verbose
+        )
+    write_manifest(folder, members)
+    Ensemble.load(folder, name="ensemble").save(run.model_path)
+    return run
