@@ -90,9 +90,13 @@ class MFA(OmegaLayer):
                 branch.build(input_shape)
 
     def call(self, x):
+        return x * self.applied_gates(x)
+
+    def applied_gates(self, x):
+        """Computes `a * omega_c`, by which `x` is multiplied: `(batch, 1, 1, C)`."""
         omegas = self._split_omegas()
         gate = scaled(self._gate(x, omegas), omegas["omega_c"])
-        return x * ops.expand_dims(gate, (1, 2))  # (batch, 1, 1, C)
+        return ops.expand_dims(gate, (1, 2))
 
     def gate(self, x):
         """Computes the attention `a` of Eq. 4, of shape `(batch, channels)`."""

@@ -105,18 +105,28 @@ class MIFA(OmegaLayer):
                 branch.build(input_shape)
 
     def call(self, inputs, presence=None):
+        gates = self.applied_gates(inputs, presence)
+        return [x * gate for x, gate in zip(inputs, gates, strict=True)]
+
+    def applied_gates(self, inputs, presence=None):
+        """Computes `A * omega_c,i`, by which `x_i` is multiplied, for each modality.
+
+        Returns:
+            List of m tensors `(batch, height or 1, width or 1, channels)`, zero where
+            a modality is absent.
+        """
         require_presence(self, presence, len(inputs))
         omegas = self._split_omegas()
         attention = self._attention(inputs, presence, omegas)
-        omega_c = omegas["omega_c"]
-        outputs = []
-        for index, x in enumerate(inputs):
-            if omega_c is not None:
-                x = x * omega_c[index]
+        gates = []
+        for index in range(len(inputs)):
+            # The small factors first: the attention is as large as the map.
+            scale = None if omegas["omega_c"] is None else omegas["omega_c"][index]
             if presence is not None:
-                x = x * ops.cast(of_modality(presence, index, 4), x.dtype)
-            outputs.append(x * attention)
-        return outputs
+                there = ops.cast(of_modality(presence, index, 4), attention.dtype)
+                scale = scaled(there, scale)
+            gates.append(scaled(attention, scale))
+        return gates
 
     def attention(self, inputs, presence=None):
         """Computes `A` of Eq. 8, `(batch, height or 1, width or 1, channels)`."""
