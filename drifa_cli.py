@@ -421,6 +421,12 @@ def _data_audit(
         Path | None,
         typer.Option(help="Folder for audit.json and the sheets of the worst pairs."),
     ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Which images, of several; the first by default.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Whose labels; the first task by default.")
+    ] = None,
 ):
     """Audit a data set for duplicates, straddling groups, confounds, easy splits."""
     _start_backend()
@@ -435,7 +441,8 @@ def _data_audit(
         raise ValueError(
             f"{name!r} is neither a folder nor one of {', '.join(sorted(DATASETS))}."
         )
-    (modality, *_), (task, *_) = source.modalities, source.targets
+    modality = modality or next(iter(source.modalities))
+    task = task or next(iter(source.targets))
     result = audit(source, modality=modality, task=task)
     table = Table(title=f"Audit of {source.name}, {modality}, {task}")
     for column in ("", "what", "value"):
