@@ -32,6 +32,8 @@ def test_named_configurations_of_the_project_are_there():
         "ham10000_sipakmed_small",
         "ham10000_sipakmed_cpu",
         "ham10000_sipakmed_paper",
+        "brain_tumor_mri_iq_othnccd_small",
+        "brain_tumor_mri_iq_othnccd_paper",
     }
 
 
