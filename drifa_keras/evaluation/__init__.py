@@ -8,13 +8,16 @@ from drifa_keras.evaluation.evaluate import (
     summarize,
 )
 from drifa_keras.evaluation.metrics import METRICS, classification_metrics
+from drifa_keras.evaluation.uncertainty import PassPredictions, summarize_uncertainty
 
 __all__ = [
     "METRICS",
+    "PassPredictions",
     "TaskPredictions",
     "baseline_predictions",
     "classification_metrics",
     "evaluate",
     "predict_test",
     "summarize",
+    "summarize_uncertainty",
 ]

@@ -34,6 +34,7 @@ from drifa_keras.uncertainty.selective import (
     risk_coverage_curve,
 )
 from drifa_keras.uncertainty.temperature import (
+    apply_temperature,
     fit_temperature,
     optimal_temperature,
     set_temperature,
@@ -46,6 +47,7 @@ __all__ = [
     "SplitConformal",
     "Uncertainty",
     "adaptive_calibration_error",
+    "apply_temperature",
     "aurc",
     "brier_score",
     "class_coverage",

@@ -6,7 +6,11 @@ import warnings
 
 import numpy as np
 
-from drifa_keras.uncertainty._checks import check_labels, check_logits
+from drifa_keras.uncertainty._checks import (
+    check_labels,
+    check_logits,
+    check_probabilities,
+)
 
 _LOWEST, _HIGHEST = 0.05, 100.0
 _HALVINGS = 50
@@ -65,6 +69,30 @@ def optimal_temperature(logits, y_true) -> float:
     temperature = float(np.float32(np.exp(-(low + high) / 2)))
     # In a flat minimum, rounding could make things worse by a hair.
     return temperature if nll(temperature) < nll(1.0) else 1.0
+
+
+def apply_temperature(probabilities, temperature: float) -> np.ndarray:
+    """Probabilities as the softmax of their logits over a temperature gives them.
+
+    For those of which the logits are not at hand, such as a mean over passes.
+
+    Args:
+        probabilities: `(n, classes)`.
+        temperature: Above 0; 1 leaves them as they are, up to their sum.
+
+    Returns:
+        `(n, classes)`, float64.
+
+    Raises:
+        ValueError: If the probabilities do not sum to one, or the temperature is not
+            above 0.
+    """
+    probabilities = check_probabilities(probabilities).clip(0)
+    _require_positive(temperature, "The temperature")
+    # Only ratios count; those to the largest do not all underflow.
+    ratios = probabilities / probabilities.max(axis=1, keepdims=True)
+    powers = ratios ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(model, x, y, batch_size: int = 32) -> dict[str, float]:
@@ -128,14 +156,15 @@ def set_temperature(model, temperature: float | dict[str, float]) -> None:
         temperature = dict.fromkeys(model.tasks, temperature)
     _require_tasks(model, temperature)
     for task, value in temperature.items():
-        number = isinstance(value, (int, float, np.number))
-        if not number or not 0 < value < np.inf:
-            raise ValueError(
-                f"The temperature of {task!r} must be a number above 0. Received: "
-                f"{value!r}."
-            )
+        _require_positive(value, f"The temperature of {task!r}")
     for task, value in temperature.items():
         model.get_layer(f"{task}_head").temperature.assign(float(value))
+
+
+def _require_positive(value, name):
+    number = isinstance(value, (int, float, np.number))
+    if not number or not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a number above 0. Received: {value!r}.")
 
 
 def _require_heads(model):

@@ -9,6 +9,7 @@ from scipy import optimize, special
 
 import drifa_keras
 from drifa_keras.uncertainty import (
+    apply_temperature,
     fit_temperature,
     negative_log_likelihood,
     optimal_temperature,
@@ -108,6 +109,23 @@ def test_all_right_or_all_wrong():
 def test_bad_input(logits, y_true, message):
     with pytest.raises(ValueError, match=message):
         optimal_temperature(logits, y_true)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0, 3.0, 100.0])
+def test_temperature_of_probabilities_is_that_of_logits(temperature):
+    logits, _ = draw()
+    p = apply_temperature(softmax(logits), temperature)
+    np.testing.assert_allclose(p, softmax(logits, temperature), atol=1e-12)
+    certain = np.array([[0.0, 1, 0], [1e-300, 0, 1]])
+    assert np.array_equal(apply_temperature(certain, 0.05), certain.round())
+
+
+def test_bad_probabilities_and_temperature():
+    for value in (0, -1, np.nan, np.inf, None):
+        with pytest.raises(ValueError, match="temperature must be a number above 0"):
+            apply_temperature([[0.5, 0.5]], value)
+    with pytest.raises(ValueError, match="sum to one"):
+        apply_temperature([[0.5, 0.6]], 1.0)
 
 
 @pytest.fixture
