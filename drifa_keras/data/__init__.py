@@ -31,6 +31,7 @@ from drifa_keras.data.readers import (
     medmnist,
     read,
     sipakmed,
+    tfds_folder,
 )
 from drifa_keras.data.source import Source
 from drifa_keras.data.splits import Split, split
@@ -67,4 +68,5 @@ __all__ = [
     "sipakmed",
     "split",
     "steps_per_epoch",
+    "tfds_folder",
 ]

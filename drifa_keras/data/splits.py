@@ -16,6 +16,7 @@ from drifa_keras.data.source import Source
 
 PARTS = ("train", "val", "test")
 _MOST_FOLDS = 60
+_FEWEST = 5  # images of a class, below which shares matter more than strata
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +236,13 @@ def _grouped(source: Source, fractions: tuple[float, ...], seed: int) -> Split:
         everything = np.arange(len(source))
         nothing = everything[:0]
         return Split(everything, nothing, nothing, source.ids, source.groups)
-    shares = _folds(fractions, min(number, _MOST_FOLDS), wanted)
+    joint, counts = _joint_labels(source)
+    most = min(number, _MOST_FOLDS)
+    if counts.max() >= _FEWEST:  # the splitter wants a class that is in every fold
+        most = min(most, counts.max())
+    shares = _folds(fractions, most, wanted)
     folds = sum(shares)
-    strata = _strata(source, folds)
+    strata = _strata(joint, counts, folds, several=len(source.targets) > 1)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Strata with fewer images than folds are reported below, by class and part.
@@ -273,18 +278,24 @@ def _folds(fractions, most: int, wanted: int) -> tuple[int, ...]:
     return best[1]
 
 
-def _strata(source: Source, folds: int) -> np.ndarray:
-    joint = np.stack([source.targets[task] for task in sorted(source.targets)], axis=1)
-    _, strata, counts = np.unique(
-        joint, axis=0, return_inverse=True, return_counts=True
+def _joint_labels(source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """The combination of labels of each row, numbered, and how often each occurs."""
+    labels = np.stack([source.targets[task] for task in sorted(source.targets)], axis=1)
+    _, joint, counts = np.unique(
+        labels, axis=0, return_inverse=True, return_counts=True
     )
-    strata = strata.reshape(-1)
-    rare = counts[strata] < folds
+    return joint.reshape(-1), counts
+
+
+def _strata(joint, counts, folds: int, several: bool) -> np.ndarray:
+    if counts.max() < folds:
+        return np.zeros_like(joint)
+    rare = counts[joint] < folds
     # A single rare label is left alone: merging is for the many combinations of
     # several tasks, of which most occur a few times.
-    if joint.shape[1] > 1 and rare.any() and not rare.all():
-        strata = np.where(rare, -1, strata)
-    return np.unique(strata, return_inverse=True)[1]
+    if several and rare.any():
+        joint = np.where(rare, -1, joint)
+    return np.unique(joint, return_inverse=True)[1]
 
 
 def _warn_of_absent_classes(source: Source, result: Split) -> None:

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -129,6 +130,15 @@ def test_one_class_only(make_source):
     source = make_source(30, targets={"label": np.zeros(30, int)})
     parts = split(source)
     assert [len(rows) for rows in parts.parts().values()] == [24, 3, 3]
+
+
+@pytest.mark.parametrize(("images", "classes"), [(30, 5), (9, 9), (8, 4)])
+def test_few_images_a_class(make_source, images, classes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes absent from a part
+        parts = split(make_source(images, classes=classes))
+    sizes = [len(rows) for rows in parts.parts().values()]
+    assert sum(sizes) == images and min(sizes) >= 1 and sizes[0] >= images / 2
 
 
 def test_few_groups(make_source):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from drifa_keras.configs import parse_config
-from drifa_keras.data import DATASETS, READERS, brats2020, merge_groups, read, split
+from drifa_keras.data import DATASETS, brats2020, merge_groups, read, split
 from drifa_keras.data.readers.tfds_folder import tfds_folder
 from drifa_keras.runs import Run
 
@@ -247,10 +247,9 @@ def test_mistakes_are_named(foreign, prepared, tmp_path, monkeypatch):
         tfds_folder(foreign.data_dir)
 
 
-def test_training_runs_on_it(prepared, tmp_path, monkeypatch):
+def test_training_runs_on_it(prepared, tmp_path):
     from drifa_keras.training import train
 
-    monkeypatch.setitem(READERS, "tfds_folder", tfds_folder)
     sources = [
         {
             "reader": "tfds_folder",

@@ -27,6 +27,7 @@ from drifa_keras.data.readers.medmnist import DATASETS as _MEDMNIST
 from drifa_keras.data.readers.medmnist import medmnist
 from drifa_keras.data.readers.sipakmed import FACTS as _SIPAKMED
 from drifa_keras.data.readers.sipakmed import sipakmed
+from drifa_keras.data.readers.tfds_folder import tfds_folder
 from drifa_keras.data.source import Source
 
 _PAPER_SETS = (_HAM10000, _SIPAKMED, _BRAIN_TUMOR_MRI, _IQ_OTHNCCD, _BRATS2020)
@@ -44,6 +45,7 @@ READERS: dict[str, Callable[..., Source]] = {
     "iq_othnccd": iq_othnccd,
     "medmnist": medmnist,
     "sipakmed": sipakmed,
+    "tfds_folder": tfds_folder,
 }
 
 
@@ -76,4 +78,5 @@ __all__ = [
     "medmnist",
     "read",
     "sipakmed",
+    "tfds_folder",
 ]
