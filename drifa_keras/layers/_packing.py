@@ -197,7 +197,7 @@ class PackedKernelLayer(keras.layers.Layer):
 
 
 class OmegaLayer(keras.layers.Layer):
-    """Base of MFA and MIFA: switches, and the omegas in one vector `omega`.
+    """Base of MFA, MIFA and EMCAM: switches, and the omegas in one vector `omega`.
 
     Args:
         switches: Argument name -> bool, as the subclass takes them.
@@ -215,7 +215,7 @@ class OmegaLayer(keras.layers.Layer):
         self._omega_shapes = {
             name: shape
             for name, shape in shapes.items()
-            if shape is not None and self._switches[name]
+            if shape is not None and self._switches.get(name, True)
         }
         size = sum(math.prod(shape) for shape in self._omega_shapes.values())
         if size:
