@@ -103,7 +103,7 @@ def fit_temperature(model, x, y, batch_size: int = 32) -> dict[str, float]:
     `set_temperature(model, 1.0)` undoes it.
 
     Args:
-        model: A `MultimodalModel`.
+        model: A `MultimodalModel`; the members of an `Ensemble` one by one.
         x: Validation images, as `model.predict` takes them.
         y: Dict of task to integer labels `(n,)`, -1 where unknown. Tasks that are left
             out keep their temperature.
