@@ -274,6 +274,46 @@ def _evaluate(
     _print_files(opened)
 
 
+@app.command("uncertainty")
+def _uncertainty(
+    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    passes: Annotated[
+        int, typer.Option(help="Passes of every network, with dropout on.", min=1)
+    ] = 20,
+    alpha: Annotated[
+        float, typer.Option(help="Share of the prediction sets that may be wrong.")
+    ] = 0.1,
+    target_risk: Annotated[
+        float, typer.Option(help="Share of wrong answers allowed when abstaining.")
+    ] = 0.05,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets, if it has moved."),
+    ] = None,
+):
+    """Measure how far the predictions of a run can be trusted, on its test split."""
+    _start_backend()
+    import numpy as np
+
+    from drifa_keras.evaluation import evaluate_uncertainty
+    from drifa_keras.report.style import to_png
+    from drifa_keras.report.uncertainty import uncertainty_figures
+    from drifa_keras.runs import Run
+
+    opened = Run.open(run)
+    report = evaluate_uncertainty(
+        opened, passes, alpha=alpha, target_risk=target_risk, data_root=data_root
+    )
+    _print_uncertainty(report)
+    folder = opened.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    with np.load(opened.folder / "uncertainty.npz") as arrays:
+        drawn = uncertainty_figures(report, dict(arrays))
+    for name, figure in drawn.items():
+        (folder / f"{name}.png").write_bytes(to_png(figure))
+    _print_files(opened)
+
+
 @app.command("predict")
 def _predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -561,6 +601,45 @@ def _print_report(report):
             console.print(f"{task}: {note}")
 
 
+def _print_uncertainty(report):
+    from drifa_keras.evaluation import METRICS
+
+    columns = ("accuracy", "precision", "recall", "f1", "ece", "nll", "aurc")
+    for task, result in report["tasks"].items():
+        if not result["images"]:
+            console.print(f"{task}: {result['notes'][0]}")
+            continue
+        table = Table(
+            title=f"{task}: {result['images']} test images, {result['members']} "
+            f"network(s), {result['passes']} passes with dropout"
+        )
+        table.add_column("dropout\ntemperature")
+        for row in result["table"]:
+            state = "on" if row["uq"] else "off"
+            table.add_column(f"{state}\n{row['temperature']:.2f}", justify="right")
+        for name in columns:
+            cells = [f"{row[name]:.3f}" for row in result["table"]]
+            table.add_row(name if name in METRICS else name.upper(), *cells)
+        console.print(table)
+        selective = result["selective"]
+        console.print(
+            f"Answering the surest {selective['coverage']:.0%} keeps at most "
+            f"{selective['target_risk']:.0%} of the answers wrong."
+        )
+        if result["conformal"]:
+            methods = result["conformal"]["methods"].items()
+            sets = ", ".join(
+                f"{name} {found['coverage']:.3f} ({found['set_size']:.2f} classes)"
+                for name, found in methods
+            )
+            share = 1 - result["conformal"]["alpha"]
+            console.print(f"Prediction sets promised to hold {share:.0%}: {sets}.")
+        for note in result["notes"]:
+            console.print(f"{task}: {note}")
+    for leak in report.get("leakage", []):
+        console.print(f"These figures are too good. {leak}")
+
+
 def _cell(metric):
     if metric is None:
         return "-"
@@ -576,6 +655,9 @@ def _print_files(run):
         "model.keras": "the best epoch; keras.models.load_model reads it",
         "ensemble.json": "the members of the ensemble, each a run of its own",
         "metrics.json": "all metrics with intervals",
+        "uncertainty.json": "calibration, prediction sets, selective prediction",
+        "uncertainty.npz": "the uncertainty of every test image",
+        "figures": "the figures, as PNG",
         "predictions.npz": "the prediction of every test image",
         "history.csv": "loss and accuracy of each epoch",
         "splits.json": "which image is in which split",

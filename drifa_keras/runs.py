@@ -94,6 +94,13 @@ class Run:
         leakage = tuple(resolved.get("leakage", ()))
         return cls(folder, parse_config(content, str(path)), names, leakage)
 
+    def at(self, data_root: str | Path | None) -> Config:
+        """The configuration, with the data sets in another folder unless `None`."""
+        if data_root is None:
+            return self.config
+        data = self.config.data.model_copy(update={"root": str(data_root)})
+        return self.config.model_copy(update={"data": data})
+
     def load_model(self):
         """Loads the best model."""
         import keras

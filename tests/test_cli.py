@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +249,16 @@ def test_train_makes_a_whole_run(trained):
     for text in ("skin_lesion", "ct_nodule", "accuracy", "majority class"):
         assert text in out
     assert not list((folder.parent / "study").iterdir())  # left alone
+
+
+def test_uncertainty_of_a_run(trained, tmp_path):
+    folder = shutil.copytree(trained[1], tmp_path / "run")
+    code, out, err = drifa("uncertainty", folder, "--passes", 2)
+    assert code == 0, err
+    for text in ("skin_lesion", "dropout", "NLL", "Answering the surest", "figures"):
+        assert text in out
+    assert (folder / "uncertainty.json").is_file()
+    assert len(list((folder / "figures").glob("*.png"))) == 10
 
 
 def test_flags_and_settings_reach_the_configuration(trained):

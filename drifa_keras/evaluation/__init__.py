@@ -8,6 +8,7 @@ from drifa_keras.evaluation.evaluate import (
     summarize,
 )
 from drifa_keras.evaluation.metrics import METRICS, classification_metrics
+from drifa_keras.evaluation.quantify import evaluate_uncertainty, predict_passes
 from drifa_keras.evaluation.uncertainty import PassPredictions, summarize_uncertainty
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "baseline_predictions",
     "classification_metrics",
     "evaluate",
+    "evaluate_uncertainty",
+    "predict_passes",
     "predict_test",
     "summarize",
     "summarize_uncertainty",

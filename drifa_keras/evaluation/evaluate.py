@@ -62,10 +62,8 @@ def predict_test(
         )
         predicted = model.predict(images, verbose=0)
         for task in probabilities:
-            column = pairing.source_of_task(task)
-            rows = counted[:, column]
-            order = np.argsort(indices[rows, column])
-            probabilities[task].append(predicted[task][rows][order])
+            rows = rows_of_task(pairing, task, indices, counted)
+            probabilities[task].append(predicted[task][rows])
     results = {}
     for task, per_draw in probabilities.items():
         source = pairing.sources[pairing.source_of_task(task)]
@@ -77,6 +75,13 @@ def predict_test(
             probabilities=np.stack(per_draw)[:, known],
         )
     return results
+
+
+def rows_of_task(pairing: Pairing, task: str, indices, counted) -> np.ndarray:
+    """The rows of `once` that count for a task, in the order of its source."""
+    column = pairing.source_of_task(task)
+    rows = np.flatnonzero(counted[:, column])
+    return rows[np.argsort(indices[rows, column])]
 
 
 def summarize(
@@ -147,10 +152,7 @@ def evaluate(
     Returns:
         What `metrics.json` holds.
     """
-    config = run.config
-    if data_root is not None:
-        data = config.data.model_copy(update={"root": str(data_root)})
-        config = config.model_copy(update={"data": data})
+    config = run.at(data_root)
     pairing = read_sources(config)
     splits = read_splits(run, pairing)
     test = splits.take(pairing, "test")

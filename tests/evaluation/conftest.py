@@ -12,7 +12,7 @@ from drifa_keras.training.train import build_model
 def make_run(tmp_path_factory):
     """Make a run folder for sources given as configurations."""
 
-    def make(*sources, **evaluation):
+    def make(*sources, arguments=None, **evaluation):
         config = parse_config(
             {
                 "seed": 3,
@@ -24,6 +24,7 @@ def make_run(tmp_path_factory):
                         "dropout_after": [],
                         "mfa": False,
                         "mifa": {"mlifa": False},
+                        **(arguments or {}),
                     },
                 },
                 "evaluation": {"bootstrap": 20, "batch_size": 8, **evaluation},
