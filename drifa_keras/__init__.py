@@ -7,12 +7,20 @@ Importing this package registers its layers and networks with Keras, so that
 import importlib
 
 from drifa_keras import layers, models, uncertainty
-from drifa_keras.models import DRIFANet, MultimodalModel, predict
+from drifa_keras.models import (
+    DRIFANet,
+    MAILNet,
+    MultimodalModel,
+    RobustMAILNet,
+    predict,
+)
 
 __version__ = "0.1.0"
 __all__ = [
     "DRIFANet",
+    "MAILNet",
     "MultimodalModel",
+    "RobustMAILNet",
     "__version__",
     "configs",
     "data",

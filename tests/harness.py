@@ -508,3 +508,16 @@ def expected_mifa(
     if mlifa:
         branches["local"] = expected_mlifa(layer.mlifa, xs, local_window, presence)
     return oracle.mifa(xs, **branches, **symbols, presence=presence)
+
+
+def expected_heads(model, streams):
+    """What the heads of a network make of its last maps: probabilities by task."""
+    features = np.concatenate(list(streams.values()), axis=-1).mean(axis=(1, 2))
+    outputs = {}
+    for task in model.tasks:
+        head = model.get_layer(f"{task}_logits")
+        logits = features @ exact(head.kernel) + exact(head.bias)
+        logits /= exact(model.get_layer(f"{task}_head").temperature)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        outputs[task] = powers / powers.sum(axis=1, keepdims=True)
+    return outputs

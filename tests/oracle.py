@@ -236,6 +236,21 @@ def conv2d(x, kernel, bias, strides=1):
     return result
 
 
+def max_pool(x):
+    """A 3x3 pool of stride 2 with 'same' padding."""
+    samples, height, width, channels = x.shape
+    rows, columns = -(-height // 2), -(-width // 2)
+    top = max((rows - 1) * 2 + 3 - height, 0) // 2
+    left = max((columns - 1) * 2 + 3 - width, 0) // 2
+    result = np.full((samples, rows, columns, channels), -np.inf)
+    for row in range(rows):
+        for column in range(columns):
+            first, start = max(2 * row - top, 0), max(2 * column - left, 0)
+            cells = x[:, first : 2 * row - top + 3, start : 2 * column - left + 3, :]
+            result[:, row, column] = cells.max(axis=(1, 2))
+    return result
+
+
 def batch_norm(x, gamma, beta, mean, variance, epsilon):
     """Batch normalisation at inference."""
     return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta

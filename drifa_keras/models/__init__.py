@@ -2,14 +2,18 @@
 
 from drifa_keras.models.cost import Cost, cost
 from drifa_keras.models.drifa_net import DRIFANet
+from drifa_keras.models.mail_net import MAILNet
 from drifa_keras.models.multimodal_model import MultimodalModel
 from drifa_keras.models.prediction import predict
 from drifa_keras.models.presets import preset_class, presets
+from drifa_keras.models.robust_mail_net import RobustMAILNet
 
 __all__ = [
     "Cost",
     "DRIFANet",
+    "MAILNet",
     "MultimodalModel",
+    "RobustMAILNet",
     "cost",
     "predict",
     "preset_class",

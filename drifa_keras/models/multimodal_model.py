@@ -135,6 +135,24 @@ class MultimodalModel(keras.Model):
             }
         return inputs, streams, presence
 
+    @classmethod
+    def from_preset(cls, preset, modalities, tasks, **overrides):
+        """Builds the network of a named preset, with fresh weights.
+
+        Args:
+            preset: Name of a preset; `drifa_keras.models.presets()` lists them.
+            modalities: As for the constructor.
+            tasks: As for the constructor.
+            **overrides: Arguments that replace those of the preset.
+
+        Returns:
+            A model of the class of the preset, which is `cls` or a subclass of it.
+        """
+        from drifa_keras.models.presets import preset_arguments, preset_class
+
+        arguments = preset_arguments(preset, cls)
+        return preset_class(preset)(modalities, tasks, **{**arguments, **overrides})
+
     @functools.cached_property
     def logits_model(self):
         """`keras.Model` with the same weights that returns a dict of raw logits."""

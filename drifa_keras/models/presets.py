@@ -1,6 +1,8 @@
 """Named configurations of the networks: arguments, no weights."""
 
 from drifa_keras.models.drifa_net import DRIFANet
+from drifa_keras.models.mail_net import MAILNet
+from drifa_keras.models.robust_mail_net import RobustMAILNet
 
 _PRESETS = {
     "drifa_resnet18": {
@@ -27,6 +29,26 @@ _PRESETS = {
             "dropout_after": (1,),
             "norm_momentum": 0.9,
         },
+    },
+    "mail": {
+        "class": MAILNet,
+        "description": "MAIL, without the quirks of its code.",
+        "arguments": {},
+    },
+    "mail_released": {
+        "class": MAILNet,
+        "description": "MAIL of the authors' code.",
+        "arguments": {"released": True},
+    },
+    "robust_mail": {
+        "class": RobustMAILNet,
+        "description": "Robust-MAIL: random filters, zero-mean noise.",
+        "arguments": {},
+    },
+    "robust_mail_released": {
+        "class": RobustMAILNet,
+        "description": "Robust-MAIL of the authors' code: noise alone.",
+        "arguments": {"released": True, "random_ratio": 0.0},
     },
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 import oracle
 from drifa_keras import DRIFANet, layers, models
-from harness import exact, expected_mfa, expected_mifa, randomise
+from harness import exact, expected_heads, expected_mfa, expected_mifa, randomise
 
 SIZE = 16
 SKIN, CT = (SIZE, SIZE, 3), (SIZE, SIZE, 1)
@@ -205,21 +205,6 @@ def norm_symbols(layer):
     )
 
 
-def max_pool(x):
-    """A 3x3 pool of stride 2 with 'same' padding."""
-    samples, height, width, channels = x.shape
-    rows, columns = -(-height // 2), -(-width // 2)
-    top = max((rows - 1) * 2 + 3 - height, 0) // 2
-    left = max((columns - 1) * 2 + 3 - width, 0) // 2
-    result = np.full((samples, rows, columns, channels), -np.inf)
-    for row in range(rows):
-        for column in range(columns):
-            first, start = max(2 * row - top, 0), max(2 * column - left, 0)
-            cells = x[:, first : 2 * row - top + 3, start : 2 * column - left + 3, :]
-            result[:, row, column] = cells.max(axis=(1, 2))
-    return result
-
-
 def expected_block(layer, x):
     shortcut = None
     if layer.shortcut_conv is not None:
@@ -251,7 +236,7 @@ def expected_outputs(model, images, presence, *, stem, mifa, fused_at, last_mfa)
         )
         x = expected_mfa(model.get_layer(f"{name}_stem_mfa"), x)
         norm = norm_symbols(model.get_layer(f"{name}_stem_norm"))
-        streams[name] = max_pool(oracle.relu(oracle.batch_norm(x, *norm)))
+        streams[name] = oracle.max_pool(oracle.relu(oracle.batch_norm(x, *norm)))
     for stage in (0, 1):
         for block in (0, 1):
             for name, x in streams.items():
@@ -268,15 +253,7 @@ def expected_outputs(model, images, presence, *, stem, mifa, fused_at, last_mfa)
                     **mifa,
                 )
                 streams = dict(zip(streams, fused, strict=True))
-    features = np.concatenate(list(streams.values()), axis=-1).mean(axis=(1, 2))
-    outputs = {}
-    for task in model.tasks:
-        kernel, bias = conv_symbols(model.get_layer(f"{task}_logits"))
-        logits = features @ kernel + bias
-        logits /= exact(model.get_layer(f"{task}_head").temperature)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        outputs[task] = powers / powers.sum(axis=1, keepdims=True)
-    return outputs
+    return expected_heads(model, streams)
 
 
 @pytest.mark.parametrize(
