@@ -353,11 +353,12 @@ def _is_whole(x):
 
 def _batches(model, x):
     """Yields the inputs of a model in its order, one batch of data after another."""
+    batches = x
     if _is_whole(x):
-        x = [(x,)]
+        batches = [(x,)]
     elif isinstance(x, keras.utils.PyDataset):
-        x = (x[index] for index in range(x.num_batches))
-    for batch in x:
+        batches = (x[index] for index in range(x.num_batches))
+    for batch in batches:
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         if isinstance(model, MultimodalModel):
             inputs = complete(model, inputs)
