@@ -28,12 +28,14 @@ __all__ = [
     "layers",
     "models",
     "predict",
+    "report",
+    "runs",
     "training",
     "uncertainty",
 ]
 
 # What needs more than Keras and a backend is imported when it is used.
-_ON_USE = ("configs", "data", "evaluation", "training")
+_ON_USE = ("configs", "data", "evaluation", "report", "runs", "training")
 
 
 def __getattr__(name):
