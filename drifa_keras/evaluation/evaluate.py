@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,7 @@ def summarize(
 def evaluate(
     run: Run,
     baselines: bool = False,
+    missing: bool = False,
     data_root: str | Path | None = None,
     verbose: int = 1,
 ) -> dict:
@@ -145,12 +146,15 @@ def evaluate(
         run: The run.
         baselines: Whether to score the majority class and the nearest neighbour in
             raw pixels too.
+        missing: Whether to score the network again without each modality in turn.
         data_root: Folder that holds the data sets, where it is no longer the one of
             the training.
         verbose: 0 is silent.
 
     Returns:
-        What `metrics.json` holds.
+        What `metrics.json` holds: for each of the `tasks` what `summarize` returns, and
+        where they were asked for, the same for each of the `baselines`, and for each
+        modality `missing`, of the tasks whose source has another.
     """
     config = run.at(data_root)
     pairing = read_sources(config)
@@ -158,14 +162,19 @@ def evaluate(
     test = splits.take(pairing, "test")
     loaded = load_images(test, config, progress=verbose != 0)
     settings = config.evaluation
-    predictions = predict_test(
-        run.load_model(),
-        loaded,
-        config.data.size,
-        draws=settings.partner_draws,
-        seed=config.seed,
-        batch_size=settings.batch_size,
-    )
+    model = run.load_model()
+
+    def predicted(pairing, draws):
+        return predict_test(
+            model,
+            pairing,
+            config.data.size,
+            draws=draws,
+            seed=config.seed,
+            batch_size=settings.batch_size,
+        )
+
+    predictions = predicted(loaded, settings.partner_draws)
     arrays = {}
     for task, result in predictions.items():
         arrays[f"{task}.id"] = result.ids
@@ -197,8 +206,37 @@ def evaluate(
                 train, test, config.data.size
             ).items()
         }
+    if missing:
+        report["missing"] = {
+            modality: {
+                task: scored(task, result)
+                for task, result in predicted(_without(loaded, modality), 1).items()
+                if _can_answer(loaded, task, modality)
+            }
+            for modality in loaded.modalities
+            if any(_can_answer(loaded, task, modality) for task in predictions)
+        }
     run.write_json("metrics.json", report)
     return report
+
+
+def _can_answer(pairing, task, modality):
+    """Whether a task has images of its own without a modality."""
+    source = pairing.sources[pairing.source_of_task(task)]
+    return set(source.modalities) != {modality}
+
+
+def _without(pairing, modality):
+    """The pairing with every image of a modality absent."""
+    column = pairing.source_of_modality(modality)
+    source = pairing.sources[column]
+    images = source.modalities[modality]
+    absent = np.full_like(images, None if images.dtype == object else 0)
+    sources = list(pairing.sources)
+    sources[column] = replace(
+        source, modalities={**source.modalities, modality: absent}
+    )
+    return replace(pairing, sources=tuple(sources))
 
 
 def _known(test, task, one_hot):

@@ -1,11 +1,14 @@
 """Scoring a run: every test image once in every draw, and baselines beside it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score, precision_score, recall_score
 
+from drifa_keras import predict
 from drifa_keras.data import Source, pair
 from drifa_keras.evaluation import (
     METRICS,
@@ -14,7 +17,7 @@ from drifa_keras.evaluation import (
     predict_test,
     summarize,
 )
-from drifa_keras.runs import Run, read_sources
+from drifa_keras.runs import Run, read_sources, read_splits
 
 PHANTOMS = {"reader": "phantoms", "options": {"n": 120, "image_size": 16}}
 
@@ -26,7 +29,7 @@ def run(make_run):
 
 @pytest.fixture(scope="module")
 def report(run):
-    return evaluate(run, baselines=True, verbose=0)
+    return evaluate(run, baselines=True, missing=True, verbose=0)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +166,49 @@ def test_baselines_are_scored_on_the_same_images(report):
     assert majority["balanced_accuracy"]["value"] == pytest.approx(1 / 3)
 
 
+def test_without_a_modality_its_images_are_blank(run, report):
+    assert {name: list(tasks) for name, tasks in report["missing"].items()} == {
+        "dermoscopy": ["ct_nodule"],
+        "ct": ["skin_lesion"],
+    }
+    config = run.config
+    test = read_splits(run, read_sources(config)).take(read_sources(config), "test")
+    source = test.sources[test.source_of_task("skin_lesion")]
+    probabilities = predict(
+        run.load_model(), {"dermoscopy": source.modalities["dermoscopy"]}
+    )["skin_lesion"]
+    found = report["missing"]["ct"]["skin_lesion"]
+    right = probabilities.argmax(axis=1) == source.targets["skin_lesion"]
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(right.mean())
+    assert found["draws"] == 1
+
+
+def test_without_a_modality_that_is_read_from_disk(make_run, tmp_path):
+    rng = np.random.default_rng(0)
+    sources = []
+    for modality in ("skin", "cell"):
+        for label in ("a", "b"):
+            folder = tmp_path / modality / label
+            folder.mkdir(parents=True)
+            for number in range(20):
+                pixels = rng.integers(1, 256, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+        options = {"modality": modality, "task": f"{modality}_type"}
+        sources.append(
+            {
+                "reader": "image_folder",
+                "path": str(tmp_path / modality),
+                "options": options,
+            }
+        )
+    run = make_run(*sources)
+    in_memory = evaluate(run, missing=True, verbose=0)
+    data = run.config.data.model_copy(update={"memory_limit_gib": 0})
+    config = run.config.model_copy(update={"data": data})
+    assert evaluate(replace(run, config=config), missing=True, verbose=0) == in_memory
+    assert list(in_memory["missing"]) == ["skin", "cell"]
+
+
 def test_one_source_needs_one_draw(make_run):
     run = make_run(
         {
@@ -173,6 +219,7 @@ def test_one_source_needs_one_draw(make_run):
     )
     report = evaluate(run, verbose=0)
     assert list(report["tasks"]) == ["ct_nodule"]
+    assert "missing" not in report
     assert report["tasks"]["ct_nodule"]["draws"] == 1
     assert "baselines" not in report
     with np.load(run.folder / "predictions.npz") as file:
