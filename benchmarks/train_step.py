@@ -1,12 +1,13 @@
-"""Start-up, training step, prediction and memory of DRIFA-Net.
+"""Start-up, training step, prediction and memory of the networks.
 
     python benchmarks/train_step.py
+    python benchmarks/train_step.py --preset mail --beside drifa_resnet18_released
     python benchmarks/train_step.py --backend jax --notebook path/to/drifa-net.ipynb
 
 Every network runs in a process of its own, one after another, on the same random
-batch of two 128x128x3 images. `plain` is the two-branch ResNet-18 that is left
-without MFA and MIFA. The authors' network is built by the cells of their notebook
-where the reader has it. Ratios are taken within one run of this script.
+batch of two 128x128x3 images. `plain` is the two-branch ResNet-18 that is left of
+DRIFA-Net without MFA and MIFA. The authors' network is built by the cells of their
+notebook where the reader has it. Ratios are taken within one run of this script.
 """
 
 import argparse
@@ -31,6 +32,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND"))
     parser.add_argument("--preset", default="drifa_resnet18_released")
+    parser.add_argument(
+        "--beside", nargs="+", default=[], help="other presets to measure as well"
+    )
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
@@ -42,7 +46,7 @@ def main():
     if arguments.worker:
         print(json.dumps(measure(arguments)))
         return
-    names = [arguments.preset, "plain"]
+    names = [arguments.preset, *arguments.beside, "plain"]
     if arguments.notebook:
         names.append("authors")
     results = {}
@@ -106,10 +110,14 @@ def our_network(arguments):
     import drifa_keras as dk
     from drifa_keras.training import compile_model
 
-    plain = {"mfa": False, "mifa": False} if arguments.worker == "plain" else {}
+    preset, plain = arguments.worker, {}
+    if preset == "plain":
+        preset, plain = arguments.preset, {"mfa": False, "mifa": False}
+        if dk.models.preset_class(preset) is not dk.DRIFANet:
+            preset = "drifa_resnet18_released"
     shape = (arguments.image_size, arguments.image_size, 3)
-    model = dk.DRIFANet.from_preset(
-        arguments.preset,
+    model = dk.MultimodalModel.from_preset(
+        preset,
         modalities={"dermoscopy": shape, "pap_smear": shape},
         tasks={"skin_lesion": 7, "cervical_cell": 5},
         **plain,
@@ -218,6 +226,13 @@ def report(arguments, results):
         "prediction, against plain": ours["predict_s"] / plain["predict_s"],
         "memory, against plain": ours["peak_memory_gib"] / plain["peak_memory_gib"],
     }
+    for name in arguments.beside:
+        ratios |= {
+            f"training step, {name} against ours": results[name]["step_s"]
+            / ours["step_s"],
+            f"prediction, {name} against ours": results[name]["predict_s"]
+            / ours["predict_s"],
+        }
     if "authors" in results:
         authors = results["authors"]
         ratios |= {
