@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from drifa_keras.layers import freeze_randomness
 from drifa_keras.models import MultimodalModel
 from drifa_keras.models.prediction import complete
 from drifa_keras.uncertainty._checks import check_count
@@ -72,7 +73,9 @@ def predict(
     weight, statistic or seed of the model moves. What lies before the first dropout is
     computed once, and a pass serves all outputs. Dropout means `MCDropout`,
     `keras.layers.Dropout` and what derives from it, `AlphaDropout` and
-    `GaussianDropout`, with a rate above 0; `ModalityDropout` and noise stay off.
+    `GaussianDropout`, with a rate above 0; `ModalityDropout` and noise stay off. What
+    is random at inference as well, as in `RobustMAILNet`, is held to one draw, which
+    `seed` picks.
 
     The masks of a sample follow from `seed`, its position in `x` and the pass alone:
     they are the same for every `batch_size`, `max_bytes` and backend, and the first of
@@ -120,37 +123,47 @@ def predict(
     members = getattr(model, "members", [model])
     names = output_names(members[0])
     draws = len(members) * passes
-    bar = None
+    bar = _ProgressBar(_length(x), draws, verbose)
     results = []
-    seen = width = 0
-    for arrays in _batches(members[0], x):
-        count = len(arrays[0])
-        bar = bar or _ProgressBar(count * draws if _is_whole(x) else None, verbose)
-        parts = [_split(member, names, arrays) for member in members]
-        bytes_of_sample = max(part.prefix_bytes for part in parts)
-        step = max(1, min(batch_size, max_bytes // bytes_of_sample))
-        width = max(width, min(step, count))
-        for start in range(0, count, step):
-            samples = [
-                ops.convert_to_numpy(array[start : start + step]) for array in arrays
-            ]
-            tallies = [_Tally(len(samples[0]), return_passes) for _ in names]
+    seen = 0
+    with freeze_randomness(model, seed):
+        for parts, samples, width in _steps(members, names, x, max_bytes, batch_size):
+            count = len(samples[0])
+            tallies = [_Tally(count, return_passes) for _ in names]
             for member, part in enumerate(parts):
-                keys = _keys(part, (seed, member), seen, len(samples[0]), passes)
-                rows = max(1, min(batch_size, max_bytes // part.suffix_bytes))
+                keys = _keys(part, (seed, member), seen, count, passes)
+                rows = _fitting(part.suffix_bytes, max_bytes, batch_size)
                 for of, outputs in _draw(part, samples, keys, width, rows):
                     for tally, output in zip(tallies, outputs, strict=True):
                         tally.add(of, output)
                     bar.add(len(of))
             results.append([tally.result(draws) for tally in tallies])
-            seen += len(samples[0])
+            seen += count
+    bar.close()
     if not results:
         raise ValueError("There is no sample to predict. Received: empty data.")
-    bar.close()
     return {
         name: _joined(parts)
         for name, parts in zip(names, zip(*results, strict=True), strict=True)
     }
+
+
+def _steps(members, names, x, max_bytes, batch_size):
+    """Yields samples, the `Split` of every member for them, and their usual number."""
+    width = 0
+    for arrays in _batches(members[0], x):
+        parts = [_split(member, names, arrays) for member in members]
+        most = max(part.prefix_bytes for part in parts)
+        step = _fitting(most, max_bytes, batch_size)
+        width = max(width, min(step, len(arrays[0])))
+        for start in range(0, len(arrays[0]), step):
+            stop = start + step
+            yield parts, [ops.convert_to_numpy(a[start:stop]) for a in arrays], width
+
+
+def _fitting(bytes_each, max_bytes, batch_size):
+    """How many rows of a batch fit into the memory."""
+    return max(1, min(batch_size, max_bytes // bytes_each))
 
 
 def _draw(part, samples, keys, width, rows):
@@ -351,6 +364,12 @@ def _is_whole(x):
     return isinstance(x, (dict, list, tuple)) or hasattr(x, "shape")
 
 
+def _length(x):
+    """Number of samples, `None` where it is not known in advance."""
+    leaves = tree.flatten(x) if _is_whole(x) else []
+    return next((len(leaf) for leaf in leaves if hasattr(leaf, "shape")), None)
+
+
 def _batches(model, x):
     """Yields the inputs of a model in its order, one batch of data after another."""
     batches = x
@@ -386,11 +405,13 @@ class _ProgressBar:
     """A bar over the passes of all samples.
 
     Args:
-        target: Number of passes in all, `None` where unknown.
+        count: Number of samples, `None` where unknown.
+        passes: Number of passes of each.
         verbose: As for `predict`.
     """
 
-    def __init__(self, target, verbose):
+    def __init__(self, count, passes, verbose):
+        target = None if count is None else count * passes
         seen = sys.stdout.isatty() or "ipykernel" in sys.modules
         self._bar = keras.utils.Progbar(target, unit_name="pass")
         self._done = 0

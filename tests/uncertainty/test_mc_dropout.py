@@ -11,7 +11,7 @@ import pytest
 from keras import layers, ops
 
 from drifa_keras import DRIFANet, uncertainty
-from drifa_keras.layers import MCDropout
+from drifa_keras.layers import AttentionNoise, MCDropout
 from drifa_keras.uncertainty import mc_dropout, measures
 from drifa_keras.uncertainty._split import split
 from harness import as_numpy
@@ -529,6 +529,25 @@ def test_modality_dropout_stays_off(make_drifa, images):
         [next(floats if w.dtype.kind == "f" else others) for w in same.get_weights()]
     )
     assert_same(passes_of(predict(same, images)), passes_of(predict(model, images)))
+
+
+def test_what_is_random_at_inference_is_held_and_goes_on_as_before(features):
+    inputs = keras.Input((6,))
+    x = AttentionNoise(3.0)(inputs)
+    dropout = layers.Dropout(0.5)
+    x = AttentionNoise(3.0)(dropout(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
+    before = [as_numpy(v) for v in model.variables]
+    expected = predict(model, features, passes=3)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(as_numpy(variable), value)
+    again = predict(model, features, passes=3, batch_size=2)
+    assert_same(passes_of(again), passes_of(expected))
+    # Without dropout there is one draw, which follows from the seed.
+    dropout.rate = 1e-9
+    one, other = (only(predict(model, features, seed=seed)) for seed in (0, 1))
+    assert one.variance.max() < 1e-9
+    assert np.abs(one.mean - other.mean).max() > 1e-3
 
 
 class Wrapped(layers.Layer):
