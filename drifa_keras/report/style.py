@@ -89,7 +89,7 @@ def legend_below(figure: Figure, handles, labels: Sequence[str]) -> None:
     The figure grows by the height of the legend, so that the axes keep theirs. What
     the names contain does not matter, nor that one starts with an underscore.
     """
-    for columns in range(min(len(labels), 5), 0, -1):
+    for columns in range(min(len(labels), 6), 0, -1):
         legend = figure.legend(
             handles, labels, loc="outside lower center", ncols=columns
         )

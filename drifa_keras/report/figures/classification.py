@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from drifa_keras.report.style import (
     FAINT,
@@ -48,10 +47,10 @@ def confusion_matrix(
     rates = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
 
     cell = float(np.clip(9 / count, 0.42, 0.75 if count > 3 else 1.1))
-    figure = HouseFigure(figsize=(cell * count + 2.9, cell * count + 1.6))
+    figure = HouseFigure(figsize=(cell * count + 1.9, cell * count + 1.6))
     ax = figure.subplots()
     ax.set_facecolor(FAINT)
-    image = ax.imshow(rates, vmin=0, vmax=1, cmap="Blues")
+    ax.imshow(rates, vmin=0, vmax=1, cmap="Blues")
     for (row, column), number in np.ndenumerate(matrix):
         rate = rates[row, column]
         ax.text(
@@ -71,9 +70,6 @@ def confusion_matrix(
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set(xlabel="predicted", ylabel="true")
-    bar = figure.colorbar(image, label="share of the true class", shrink=0.8)
-    bar.outline.set_visible(False)
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
     figure.suptitle(title)
     return figure
 

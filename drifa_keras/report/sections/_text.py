@@ -1,0 +1,42 @@
+"""How numbers are written."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where it is undefined."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}"
+
+
+def measured(metric: dict | None) -> str:
+    """A metric with its 95 % interval."""
+    if metric is None:
+        return "-"
+    text = number(metric["value"])
+    if metric["interval"]:
+        low, high = metric["interval"]
+        # Spaces at which no line breaks.
+        text += f" ({number(low)}\u00a0to\u00a0{number(high)})"
+    return text
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage."""
+    return "-" if value is None or math.isnan(value) else f"{value:.1%}"
+
+
+def listed(names) -> str:
+    """Names in one line: "a, b and c"."""
+    names = [str(name) for name in names]
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
