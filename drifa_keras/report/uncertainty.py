@@ -52,9 +52,9 @@ def _of_task(task, summary, arrays):
         ),
         "risk_coverage": figures.risk_coverage(
             {
-                "without dropout": curve(y_true, arrays["plain"]),
-                "by confidence": curve(y_true, arrays["mean"]),
-                "by mutual information": curve(
+                "mean without dropout": curve(y_true, arrays["plain"]),
+                "mean with dropout": curve(y_true, arrays["mean"]),
+                "... by mutual information": curve(
                     y_true, arrays["mean"], -arrays["mutual_information"]
                 ),
             },
