@@ -33,10 +33,9 @@ def main():
         for method, found in (result["conformal"] or {"methods": {}})[
             "methods"
         ].items():
-            print(
-                f"| {task} | {method.upper()} | {found['coverage']:.3f} ± "
-                f"{found['spread']:.3f} | {found['set_size']:.2f} | {found['empty']:.1%} |"
-            )
+            coverage = f"{found['coverage']:.3f} ± {found['spread']:.3f}"
+            size, empty = f"{found['set_size']:.2f}", f"{found['empty']:.1%}"
+            print(f"| {task} | {method.upper()} | {coverage} | {size} | {empty} |")
 
 
 if __name__ == "__main__":
