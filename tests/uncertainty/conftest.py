@@ -25,7 +25,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_dense():
     """A network of two hidden layers, with dropout between them."""
 
@@ -41,7 +41,7 @@ def make_dense():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_drifa():
     """A DRIFA-Net of one stage with two modalities and tasks."""
 
@@ -60,13 +60,13 @@ def make_drifa():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def features():
     """Inputs of `make_dense`, nine samples."""
     return np.random.default_rng(0).standard_normal((9, 6)).astype("float32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def images():
     """Images for `make_drifa`, five samples."""
     generator = np.random.default_rng(0)
