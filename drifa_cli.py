@@ -314,6 +314,19 @@ def _uncertainty(
     _print_files(opened)
 
 
+@app.command("report")
+def _report(
+    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+):
+    """Write what is known of a run into one HTML file that needs no network."""
+    _start_backend()
+    from drifa_keras.report import write_report
+    from drifa_keras.runs import Run
+
+    path = write_report(Run.open(run))
+    console.print(f"The report is {path}", soft_wrap=True)
+
+
 @app.command("predict")
 def _predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -657,6 +670,7 @@ def _print_files(run):
         "metrics.json": "all metrics with intervals",
         "uncertainty.json": "calibration, prediction sets, selective prediction",
         "uncertainty.npz": "the uncertainty of every test image",
+        "report.html": "everything on one page, for a browser",
         "figures": "the figures, as PNG",
         "predictions.npz": "the prediction of every test image",
         "history.csv": "loss and accuracy of each epoch",

@@ -261,6 +261,14 @@ def test_uncertainty_of_a_run(trained, tmp_path):
     assert len(list((folder / "figures").glob("*.png"))) == 10
 
 
+def test_report_of_a_run(trained, tmp_path):
+    folder = shutil.copytree(trained[1], tmp_path / "run")
+    code, out, err = drifa("report", folder)
+    assert code == 0, err
+    assert "report.html" in out
+    assert "skin_lesion" in (folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_flags_and_settings_reach_the_configuration(trained):
     content = yaml.safe_load((trained[1] / "config.yaml").read_text())
     assert content["name"] == "study"
