@@ -62,6 +62,14 @@ def test_sets_by_hand(method, alpha):
     assert coverage(sets, y_test) == pytest.approx(np.mean(hits))
 
 
+def test_rounding_costs_no_rank():
+    # 10 * 0.3 is three, and a hair more in floating point.
+    p = np.linspace(0.1, 0.9, 9)
+    conformal = SplitConformal("thr", alpha=0.7)
+    conformal.fit(np.stack([1 - p, p], axis=1), np.ones(9, int))
+    assert conformal.threshold == pytest.approx(1 - p[6])
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sharpness", [1.0, 4.0, 0.3], ids=lambda s: f"sharpness{s}")
 def test_coverage_whatever_the_model(method, sharpness):

@@ -115,6 +115,13 @@ def test_coverage_at_risk_does_not_divide_equals():
     assert coverage_at_risk(y_true, p, 1 / 3, confidence) == (1.0, 1.0)
 
 
+def test_coverage_at_risk_is_not_lost_to_rounding():
+    # Nine times the mean of the nine equals adds up to a hair more than 1.
+    y_true, p = np.eye(9, dtype=int)[0], one_hot(np.zeros(9, int))
+    assert risk_coverage_curve(y_true, p).risk[-1] > 1 / 9
+    assert coverage_at_risk(y_true, p, 1 / 9) == (1.0, 1.0)
+
+
 def test_accepting_from_the_threshold_on_keeps_the_promise():
     y_true, p = draw(500)
     share, threshold = coverage_at_risk(y_true, p, 0.2)
