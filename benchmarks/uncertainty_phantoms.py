@@ -30,11 +30,14 @@ import numpy as np
 from drifa_keras import uncertainty
 from drifa_keras.configs import parse_config
 from drifa_keras.data import phantoms
-from drifa_keras.evaluation import PassPredictions, summarize_uncertainty
+from drifa_keras.evaluation import predict_passes, summarize_uncertainty
 from drifa_keras.runs import Run, read_sources, read_splits
 from drifa_keras.training import train_ensemble
 
 TASK = "lesion"
+SIZE, BATCH = 32, 256
+# Images of each kind that the network does not know, and with a modality missing.
+STRANGERS = 1000
 OTHER_KIND = {"ct": "mri", "dermoscopy": "pap_smear"}
 
 
@@ -75,7 +78,7 @@ def configuration(arguments):
             "seed": arguments.seed,
             "data": {
                 "sources": [{"reader": "phantoms", "options": options}],
-                "image_size": 32,
+                "image_size": SIZE,
                 "split": (0.4, 0.2, 0.4),
                 "augment": {"flip": "horizontal_and_vertical"},
             },
@@ -96,25 +99,21 @@ def configuration(arguments):
 def measure(run, passes, seed):
     pairing = read_sources(run.config)
     splits = read_splits(run, pairing)
-    val, test = (splits.take(pairing, part).sources[0] for part in ("val", "test"))
+    val, test = (splits.take(pairing, part) for part in ("val", "test"))
     options = run.config.data.sources[0].options
     ensemble = run.load_model()
     members = len(ensemble.members)
+    on_val, on_test = (
+        predict_passes(ensemble, part, (SIZE, SIZE), passes, seed, BATCH)[TASK]
+        for part in (val, test)
+    )
+    val, test = val.sources[0], test.sources[0].take(np.arange(STRANGERS))
 
     def draw(images):
         found = uncertainty.predict(
-            ensemble, images, passes, seed=seed, batch_size=256, return_passes=True
+            ensemble, images, passes, seed, batch_size=BATCH, return_passes=True
         )
         return found[TASK].passes
-
-    def predicted(part):
-        return PassPredictions(
-            ids=part.ids,
-            groups=part.groups,
-            y_true=part.targets[TASK],
-            plain=ensemble.predict_members(part.modalities)[TASK],
-            passes=draw(part.modalities),
-        )
 
     def detection(inside, outside):
         return {
@@ -124,7 +123,6 @@ def measure(run, passes, seed):
             for name in ("mutual_information", "predictive_entropy")
         }
 
-    on_test = predicted(test)
     out_of_distribution = {}
     for name, images in strangers(test, options, seed).items():
         outside = draw(images)
@@ -147,12 +145,12 @@ def measure(run, passes, seed):
         "members": members,
         "passes": passes,
         "summary": summarize_uncertainty(
-            on_test, predicted(val), run.class_names[TASK], seed=seed
+            on_test, on_val, run.class_names[TASK], seed=seed
         ),
         "temperature": [temperature(member, val) for member in ensemble.members],
         "out_of_distribution": out_of_distribution,
         "entropy": {
-            "all there": entropy(on_test.passes),
+            "all there": entropy(on_test.passes[:, :STRANGERS]),
             **{
                 f"{name} missing": entropy(
                     draw({k: v for k, v in test.modalities.items() if k != name})
@@ -182,7 +180,9 @@ def strangers(test, options, seed):
     """Images of what the network was not trained on, by kind."""
     known = test.modalities
     options = {**options, "n": len(test), "seed": options["seed"] + 1}
-    (other,) = phantoms(modalities=list(OTHER_KIND.values()), image_size=32, **options)
+    (other,) = phantoms(
+        modalities=list(OTHER_KIND.values()), image_size=SIZE, **options
+    )
     generator = np.random.default_rng(seed)
     return {
         "inverted": {name: 255 - images for name, images in known.items()},
