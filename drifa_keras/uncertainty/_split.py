@@ -221,6 +221,7 @@ def _rate(layer):
 def _bytes(operation, outputs):
     """Estimates the memory of one sample in an operation, from above."""
     # Each layer inside makes about one tensor of the size of the output.
-    layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else "1"
+    is_layer = isinstance(operation, keras.Layer)
+    tensors = len(operation._flatten_layers()) if is_layer else 1
     sizes = (math.prod(size or 1 for size in x.shape[1:]) for x in outputs)
-    return 4 * len(layers) * sum(sizes)
+    return 4 * tensors * sum(sizes)

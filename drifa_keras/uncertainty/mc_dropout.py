@@ -154,9 +154,10 @@ def _steps(members, names, x, max_bytes, batch_size):
     for arrays in _batches(members[0], x):
         parts = [_split(member, names, arrays) for member in members]
         most = max(part.prefix_bytes for part in parts)
-        step = _fitting(most, max_bytes, batch_size)
-        width = max(width, min(step, len(arrays[0])))
-        for start in range(0, len(arrays[0]), step):
+        count = len(arrays[0])
+        step = _equal(count, _fitting(most, max_bytes, batch_size))
+        width = max(width, step)
+        for start in range(0, count, step):
             stop = start + step
             yield parts, [ops.convert_to_numpy(a[start:stop]) for a in arrays], width
 
@@ -164,6 +165,11 @@ def _steps(members, names, x, max_bytes, batch_size):
 def _fitting(bytes_each, max_bytes, batch_size):
     """How many rows of a batch fit into the memory."""
     return max(1, min(batch_size, max_bytes // bytes_each))
+
+
+def _equal(count, largest):
+    """Size of the batches, all but equal, into which `count` rows go."""
+    return math.ceil(count / math.ceil(count / largest)) if count else 1
 
 
 def _draw(part, samples, keys, width, rows):
@@ -189,8 +195,7 @@ def _draw(part, samples, keys, width, rows):
             tree.flatten(frontier), part.prefix.outputs, strict=True
         )
     ]
-    batches = math.ceil(width * passes / rows)
-    rows = math.ceil(width * passes / batches)
+    rows = _equal(width * passes, rows)
     for start in range(0, count * passes, rows):
         row = np.arange(start, min(start + rows, count * passes))
         number, sample = np.divmod(np.resize(row, rows), count)
