@@ -196,7 +196,7 @@ def test_medmnist_problems(tmp_path):
 def test_registry():
     assert sorted(READERS) == [
         *("brain_tumor_mri", "brats2020", "ham10000", "image_folder"),
-        *("iq_othnccd", "medmnist", "sipakmed"),
+        *("iq_othnccd", "medmnist", "sipakmed", "tfds_folder"),
     ]
     with pytest.raises(ValueError, match="'ham'.*ham10000"):
         read("ham", ".")
