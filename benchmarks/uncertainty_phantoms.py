@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--run", help="folder to keep the run in, or to read it from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--passes", type=int, default=20)
-    parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--images", type=int, default=5200)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--difficulty", type=float, default=0.5)
