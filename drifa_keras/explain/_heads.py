@@ -1,0 +1,67 @@
+"""The end of a classifier's graph: its logits, and the features they are read from."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops, tree
+
+from drifa_keras.explain._graph import call_of
+
+
+def logits_of(graph: keras.Model, output):
+    """Finds the tensor in front of a softmax or sigmoid, else the output itself.
+
+    Gradients of probabilities vanish where a network is sure of itself.
+
+    Args:
+        graph: A flat graph.
+        output: The output of a task.
+
+    Returns:
+        Tensor of the shape of `output`.
+    """
+    call = call_of(graph, output)
+    operation = None if call is None else call.operation
+    squashes = (keras.activations.softmax, keras.activations.sigmoid)
+    if getattr(operation, "activation", None) in squashes:
+        if isinstance(operation, keras.layers.Dense):
+            return _Linear(operation)(tree.flatten(call.input)[0])
+        if isinstance(operation, keras.layers.Activation):
+            return tree.flatten(call.input)[0]
+    # Layers and operations of `keras.ops` share these names.
+    if type(operation).__name__ in ("Softmax", "Sigmoid", "TemperatureSoftmax"):
+        return tree.flatten(call.input)[0]
+    return output
+
+
+def features_of(graph: keras.Model, output):
+    """Finds what the last `Dense` layer of a task reads.
+
+    Args:
+        graph: A flat graph.
+        output: The output of a task.
+
+    Returns:
+        Tensor `(batch, units)`, `None` where the task does not end in a `Dense` layer.
+    """
+    while (call := call_of(graph, output)) is not None:
+        sources = tree.flatten(call.input)
+        if isinstance(call.operation, keras.layers.Dense):
+            return sources[0]
+        if len(sources) > 1:
+            return None
+        output = sources[0]
+    return None
+
+
+class _Linear(keras.layers.Layer):
+    """A `Dense` layer without its activation."""
+
+    def __init__(self, dense):
+        super().__init__(dtype=dense.dtype_policy)
+        self.dense = dense
+        self.built = True
+
+    def call(self, x):
+        x = ops.matmul(x, self.dense.kernel)
+        return x + self.dense.bias if self.dense.use_bias else x

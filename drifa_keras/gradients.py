@@ -1,0 +1,212 @@
+"""Gradients with regard to the inputs of a model, on TensorFlow, JAX and PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def value_and_grad(
+    function: Callable,
+    model: keras.Model,
+    wrt: Sequence[str] | None = None,
+    training: bool = False,
+) -> Callable:
+    """Makes the function that evaluates and differentiates a model's outputs.
+
+    The weights and the state of the model stay as they are: batch normalisation
+    keeps its statistics and seeds do not advance, so that dropout under
+    `training=True` draws the same mask in every call. Weights are read anew in each
+    call. The function is compiled by TensorFlow (`tf.function`) and JAX (`jax.jit`),
+    once for each shape of its arguments.
+
+    Args:
+        function: Function `(outputs, *arguments) -> values` in `keras.ops`, with the
+            outputs of the model as it returns them and one value a sample, `(n,)`.
+        model: A Functional model, such as `MultimodalModel.logits_model`, or a built
+            Sequential.
+        wrt: Names of the inputs to differentiate with regard to; all by default.
+        training: Whether to run the model as in training. Batch normalisation then
+            makes samples depend on each other, and a gradient is that of the sum of
+            all values.
+
+    Returns:
+        Function `(inputs, *arguments) -> (values, gradients, outputs)`. `inputs` is a
+        dict of arrays keyed by the names of the model's inputs, `arguments` are
+        arrays; `values` is `(n,)`, `gradients` a dict of float tensors of the shapes
+        of the inputs, zero where nothing leads from an input to the values, and
+        `outputs` are those of the model. All are tensors of the backend.
+
+    Raises:
+        ValueError: If the model has no graph, `wrt` names no input, or the inputs are
+            not those of the model.
+
+    Example:
+    ```python
+    def loss(logits, labels):
+        return keras.losses.sparse_categorical_crossentropy(
+            labels, logits["skin_lesion"], from_logits=True
+        )
+
+    gradient_of = value_and_grad(loss, model.logits_model)
+    losses, gradients, logits = gradient_of({"dermoscopy": x, "ct": z}, labels)
+    ```
+    """
+    model = with_named_inputs(model)
+    dtypes = {name: tensor.dtype for name, tensor in model.input.items()}
+    wrt = list(dtypes) if wrt is None else list(wrt)
+    unknown = [name for name in wrt if name not in dtypes]
+    if unknown or not wrt:
+        raise ValueError(
+            f"`wrt` names inputs of the model, some of {list(dtypes)}. Received: "
+            f"wrt={wrt}."
+        )
+
+    def forward(trainable, non_trainable, moved, fixed, arguments):
+        outputs, _ = model.stateless_call(
+            trainable, non_trainable, {**moved, **fixed}, training=training
+        )
+        values = ops.cast(function(outputs, *arguments), "float32")
+        return ops.sum(values), (values, outputs)
+
+    differentiate = _DIFFERENTIATE[keras.backend.backend()](forward)
+
+    def value_and_gradients(inputs, *arguments):
+        if not isinstance(inputs, dict) or set(inputs) != set(dtypes):
+            received = sorted(inputs) if isinstance(inputs, dict) else type(inputs)
+            raise ValueError(
+                f"`inputs` must be a dict with the keys {list(dtypes)}. Received: "
+                f"{received}."
+            )
+        tensors = {
+            name: ops.convert_to_tensor(inputs[name], dtype=dtype)
+            for name, dtype in dtypes.items()
+        }
+        moved = {name: tensors.pop(name) for name in wrt}
+        gradients, (values, outputs) = differentiate(
+            [v.value for v in model.trainable_variables],
+            [v.value for v in model.non_trainable_variables],
+            moved,
+            tensors,
+            [ops.convert_to_tensor(argument) for argument in arguments],
+        )
+        return values, gradients, outputs
+
+    return value_and_gradients
+
+
+def with_named_inputs(model: keras.Model) -> keras.Model:
+    """Makes a view of a model that shares its weights and takes a dict of inputs.
+
+    Args:
+        model: A Functional model or a built Sequential.
+
+    Returns:
+        A Functional model with the inputs as a dict keyed by their names, and the
+        outputs as they were.
+
+    Raises:
+        ValueError: If the model is of another kind.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        outputs = model.outputs[0]
+    elif isinstance(model, keras.Function):
+        outputs = model.output
+    else:
+        raise ValueError(
+            "A Functional model or a built Sequential is needed, whose graph says how "
+            f"outputs follow from inputs. Received: {type(model).__name__}. Build it "
+            "with `keras.Model(inputs, outputs)`."
+        )
+    return keras.Model({tensor.name: tensor for tensor in model.inputs}, outputs)
+
+
+def in_batches(function: Callable, *arrays, batch_size: int = 32):
+    """Applies a function of batches to whole arrays.
+
+    Args:
+        function: Function of as many arguments as there are `arrays`, each with
+            `batch_size` rows, or all rows where there are fewer. It returns a
+            structure of arrays or tensors with as many rows.
+        *arrays: Arrays, or structures of arrays, with equally many rows.
+        batch_size: Rows at a time. The last batch is filled up with its last row,
+            and what comes of that is dropped, so that one compilation serves all.
+
+    Returns:
+        The structure that `function` returns, of NumPy arrays with all rows.
+    """
+    count = len(keras.tree.flatten(arrays)[0])
+    if not isinstance(batch_size, int) or batch_size < 1 or not count:
+        raise ValueError(
+            "`batch_size` must be a positive integer, and there must be a row. "
+            f"Received: batch_size={batch_size!r}, {count} rows."
+        )
+    size = min(batch_size, count)
+    results = []
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        batch = keras.tree.map_structure(lambda x: np.asarray(x)[rows], arrays)  # noqa: B023
+        results.append(keras.tree.map_structure(ops.convert_to_numpy, function(*batch)))
+    return keras.tree.map_structure(
+        lambda *parts: np.concatenate(parts)[:count], *results
+    )
+
+
+def _with_tensorflow(forward):
+    import tensorflow as tf
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def differentiate(trainable, non_trainable, moved, *rest):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(moved)
+            total, results = forward(trainable, non_trainable, moved, *rest)
+        gradients = tape.gradient(
+            total, moved, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return gradients, results
+
+    return differentiate
+
+
+def _with_jax(forward):
+    import jax
+
+    gradient = jax.value_and_grad(forward, argnums=2, has_aux=True)
+
+    @jax.jit
+    def differentiate(*arguments):
+        (_, results), gradients = gradient(*arguments)
+        return gradients, results
+
+    return differentiate
+
+
+def _with_torch(forward):
+    import torch
+
+    def differentiate(trainable, non_trainable, moved, *rest):
+        # Detached, the weights cost neither memory nor time in the backward pass.
+        trainable, non_trainable = (
+            [value.detach() for value in values]
+            for values in (trainable, non_trainable)
+        )
+        moved = {name: x.detach().requires_grad_() for name, x in moved.items()}
+        with torch.enable_grad():
+            total, results = forward(trainable, non_trainable, moved, *rest)
+            gradients = torch.autograd.grad(
+                total, list(moved.values()), allow_unused=True, materialize_grads=True
+            )
+        results = keras.tree.map_structure(lambda x: x.detach(), results)
+        return dict(zip(moved, gradients, strict=True)), results
+
+    return differentiate
+
+
+_DIFFERENTIATE = {
+    "tensorflow": _with_tensorflow,
+    "jax": _with_jax,
+    "torch": _with_torch,
+}
