@@ -127,10 +127,10 @@ class EMCAM(OmegaLayer):
                 gate = attention * square * square * gate
         outputs = []
         for index, x in enumerate(inputs):
-            x = x * omegas["omega_c"][index]
+            scale = omegas["omega_c"][index]
             if presence is not None:
-                x = x * ops.cast(of_modality(presence, index, 4), x.dtype)
-            outputs.append(x * gate)
+                scale = scale * ops.cast(of_modality(presence, index, 4), scale.dtype)
+            outputs.append(x * scale * gate)
         return outputs
 
     def attention(self, inputs, presence=None):
