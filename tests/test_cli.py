@@ -269,6 +269,22 @@ def test_report_of_a_run(trained, tmp_path):
     assert "skin_lesion" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_ensemble_is_trained_and_read_like_a_run(config_file, images, tmp_path):
+    folder = tmp_path / "run"
+    settings = ("--epochs", 1, "--seed", 3, "--out", folder)
+    code, out, err = drifa("train", config_file, "--members", 2, *settings)
+    assert code == 0, err
+    assert "Member 2 of 2, seed 7" in out
+    assert "ensemble.json" in out
+    assert (folder / "member_1" / "model.keras").is_file()
+    assert (folder / "metrics.json").is_file()
+    code, out, err = drifa("predict", folder, "--image", f"ct={images['ct']}")
+    assert code == 0, err
+    assert "ct_nodule" in out
+    code, _, err = drifa("train", config_file, "--members", 0)
+    assert code == 2 and "--members" in err
+
+
 def test_flags_and_settings_reach_the_configuration(trained):
     content = yaml.safe_load((trained[1] / "config.yaml").read_text())
     assert content["name"] == "study"
