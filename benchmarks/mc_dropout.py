@@ -8,7 +8,9 @@ task; and a loop of compiled forward passes that serve all tasks. Dropout is on 
 of them. `ideal` is the time that the multiply-adds before the first dropout, and
 `passes` times those behind it, take at the rate of plain prediction. All are measured
 in turns, round after round, and ratios are taken within a round, so that what else the
-machine does weighs on all alike. Memory is measured in a process of its own.
+machine does weighs on all alike. Ratios of processor time are given beside those of the
+clock: on CPUs they hardly depend on what else runs. Memory is measured in a process of
+its own.
 """
 
 import argparse
@@ -100,7 +102,7 @@ def measure_time(arguments):
         images = random_images(arguments, count)
         rounds[count] = measure_rounds(arguments, model, always_on, images)
         for seconds in rounds[count]:
-            seconds["ideal"] = seconds.pop("plain") * ideal
+            seconds["ideal"] = [ideal * value for value in seconds.pop("plain")]
     return {"rounds": rounds, "suffix_share": share}
 
 
@@ -135,7 +137,7 @@ def measure_rounds(arguments, model, always_on, images):
         call()  # compiles
     return [
         {
-            name: timed(call, calls) * times
+            name: [times * value for value in timed(call, calls)]
             for name, (call, calls, times) in ways.items()
         }
         for _ in range(arguments.rounds)
@@ -143,10 +145,14 @@ def measure_rounds(arguments, model, always_on, images):
 
 
 def timed(call, repeats):
-    start = time.perf_counter()
+    """Seconds of the clock and of the processor that a call takes."""
+    clocks = (time.perf_counter, time.process_time)
+    start = [clock() for clock in clocks]
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return [
+        (clock() - begin) / repeats for clock, begin in zip(clocks, start, strict=True)
+    ]
 
 
 def measure_memory(arguments):
@@ -209,22 +215,23 @@ def report(arguments, results):
         ("compiled loop / ours", "compiled loop", "ours"),
         ("ours / ideal", "ours", "ideal"),
     )
-    print(
-        "| samples | ours s | " + " | ".join(f"{name}" for name, _, _ in ratios) + " |"
-    )
-    print("|---" * (2 + len(ratios)) + "|")
-    for count, rounds in results["time"]["rounds"].items():
-        cells = [f"{statistics.median(r['ours'] for r in rounds):.2f}"]
-        for _, over, under in ratios:
-            values = [r[over] / r[under] for r in rounds]
-            cells.append(
-                f"{statistics.median(values):.2f} "
-                f"({min(values):.2f} to {max(values):.2f})"
-            )
-        print(f"| {count} | " + " | ".join(cells) + " |")
+    titles = " | ".join(name for name, _, _ in ratios)
+    for index, clock in enumerate(("the clock", "processor time")):
+        print(f"By {clock}, median (least to most):\n\n| samples | ours s | {titles} |")
+        print("|---" * (2 + len(ratios)) + "|")
+        for count, rounds in results["time"]["rounds"].items():
+            cells = [f"{statistics.median(r['ours'][index] for r in rounds):.2f}"]
+            for _, over, under in ratios:
+                values = [r[over][index] / r[under][index] for r in rounds]
+                cells.append(
+                    f"{statistics.median(values):.2f} "
+                    f"({min(values):.2f} to {max(values):.2f})"
+                )
+            print(f"| {count} | " + " | ".join(cells) + " |")
+        print()
     memory = results["memory"]
     print(
-        f"\nPeak memory at {arguments.memory_passes} passes of 2 samples, batches as "
+        f"Peak memory at {arguments.memory_passes} passes of 2 samples, batches as "
         f"large as the budget allows: {memory['peak_bytes'] / 2**30:.2f} GiB, "
         f"{memory['peak_bytes'] / memory['budget_bytes']:.2f} of the budget of "
         f"{memory['budget_bytes'] / 2**30:.2f} GiB."
