@@ -293,10 +293,7 @@ def _uncertainty(
 ):
     """Measure how far the predictions of a run can be trusted, on its test split."""
     _start_backend()
-    import numpy as np
-
     from drifa_keras.evaluation import evaluate_uncertainty
-    from drifa_keras.report.style import to_png
     from drifa_keras.report.uncertainty import uncertainty_figures
     from drifa_keras.runs import Run
 
@@ -305,12 +302,37 @@ def _uncertainty(
         opened, passes, alpha=alpha, target_risk=target_risk, data_root=data_root
     )
     _print_uncertainty(report)
-    folder = opened.folder / "figures"
-    folder.mkdir(exist_ok=True)
-    with np.load(opened.folder / "uncertainty.npz") as arrays:
-        drawn = uncertainty_figures(report, dict(arrays))
-    for name, figure in drawn.items():
-        (folder / f"{name}.png").write_bytes(to_png(figure))
+    _draw(opened, "uncertainty", report, uncertainty_figures)
+    _print_files(opened)
+
+
+@app.command("explain")
+def _explain(
+    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    cases: Annotated[
+        int, typer.Option(help="Cases of each kind: right, wrong, uncertain.", min=1)
+    ] = 3,
+    method: Annotated[str, typer.Option(help="grad_cam or grad_cam++.")] = "grad_cam",
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets, if it has moved."),
+    ] = None,
+):
+    """Show where a network looks (Grad-CAM) and how it arranges the test images."""
+    _start_backend()
+    from drifa_keras.evaluation import explain_run
+    from drifa_keras.report.explain import explain_figures
+    from drifa_keras.runs import Run
+
+    opened = Run.open(run)
+    report = explain_run(opened, cases, method=method, data_root=data_root)
+    for task, found in report["tasks"].items():
+        for name, effect in found.get("effects", {}).items():
+            console.print(
+                f"{task}: another {name} image in its place changes "
+                f"{effect['flipped']:.1%} of the answers."
+            )
+    _draw(opened, "explain", report, explain_figures)
     _print_files(opened)
 
 
@@ -614,6 +636,20 @@ def _print_report(report):
             console.print(f"{task}: {note}")
 
 
+def _draw(run, name, report, figures):
+    """Writes the figures of a report and its arrays as PNG files."""
+    import numpy as np
+
+    from drifa_keras.report import to_png
+
+    folder = run.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    with np.load(run.folder / f"{name}.npz") as arrays:
+        drawn = figures(report, dict(arrays))
+    for title, figure in drawn.items():
+        (folder / f"{title}.png").write_bytes(to_png(figure))
+
+
 def _print_uncertainty(report):
     from drifa_keras.evaluation import METRICS
 
@@ -670,6 +706,7 @@ def _print_files(run):
         "metrics.json": "all metrics with intervals",
         "uncertainty.json": "calibration, prediction sets, selective prediction",
         "uncertainty.npz": "the uncertainty of every test image",
+        "explain.json": "what was looked at, and what each modality changes",
         "report.html": "everything on one page, for a browser",
         "figures": "the figures, as PNG",
         "predictions.npz": "the prediction of every test image",

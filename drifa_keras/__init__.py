@@ -25,6 +25,8 @@ __all__ = [
     "configs",
     "data",
     "evaluation",
+    "explain",
+    "gradients",
     "layers",
     "models",
     "predict",
@@ -35,7 +37,16 @@ __all__ = [
 ]
 
 # What needs more than Keras and a backend is imported when it is used.
-_ON_USE = ("configs", "data", "evaluation", "report", "runs", "training")
+_ON_USE = (
+    "configs",
+    "data",
+    "evaluation",
+    "explain",
+    "gradients",
+    "report",
+    "runs",
+    "training",
+)
 
 
 def __getattr__(name):

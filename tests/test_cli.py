@@ -261,6 +261,25 @@ def test_uncertainty_of_a_run(trained, tmp_path):
     assert len(list((folder / "figures").glob("*.png"))) == 10
 
 
+def test_explanation_of_a_run(trained, tmp_path):
+    folder = shutil.copytree(trained[1], tmp_path / "run")
+    code, out, err = drifa("explain", folder, "--cases", 2)
+    assert code == 0, err
+    for text in ("skin_lesion: another dermoscopy image", "explain.json", "figures"):
+        assert text in out
+    report = json.loads((folder / "explain.json").read_text())
+    for task, found in report["tasks"].items():
+        kinds = [case["kind"] for case in found["cases"]]
+        assert kinds.count("uncertain") == 2
+        right = [case for case in found["cases"] if case["kind"] == "right"]
+        assert all(case["true"] == case["predicted"] for case in right)
+        with np.load(folder / "explain.npz") as arrays:
+            maps = arrays[f"{task}.map.ct"]
+        assert len(maps) == len(kinds)
+        assert maps.min() >= 0 and maps.max() <= 1
+    assert (folder / "figures" / "grad_cam_uncertain_ct_nodule.png").is_file()
+
+
 def test_report_of_a_run(trained, tmp_path):
     folder = shutil.copytree(trained[1], tmp_path / "run")
     code, out, err = drifa("report", folder)

@@ -7,6 +7,7 @@ from drifa_keras.evaluation.evaluate import (
     predict_test,
     summarize,
 )
+from drifa_keras.evaluation.explanation import explain_run
 from drifa_keras.evaluation.metrics import METRICS, classification_metrics
 from drifa_keras.evaluation.quantify import evaluate_uncertainty, predict_passes
 from drifa_keras.evaluation.uncertainty import PassPredictions, summarize_uncertainty
@@ -19,6 +20,7 @@ __all__ = [
     "classification_metrics",
     "evaluate",
     "evaluate_uncertainty",
+    "explain_run",
     "predict_passes",
     "predict_test",
     "summarize",
