@@ -2,6 +2,6 @@
 
 from drifa_keras.report import figures
 from drifa_keras.report.html import write_report
-from drifa_keras.report.style import to_png, to_svg
+from drifa_keras.report.style import to_png
 
-__all__ = ["figures", "to_png", "to_svg", "write_report"]
+__all__ = ["figures", "to_png", "write_report"]

@@ -83,6 +83,16 @@ class Contents:
         return self._arrays("uncertainty.npz")
 
     @cached_property
+    def explanations(self) -> dict | None:
+        """What `drifa explain` chose and found."""
+        return self._json("explain.json")
+
+    @cached_property
+    def explanation_arrays(self) -> dict[str, np.ndarray] | None:
+        """What the figures of explanations are drawn from."""
+        return self._arrays("explain.npz")
+
+    @cached_property
     def audits(self) -> list[dict]:
         """What `drifa data audit` found, in any folder of the run."""
         return [_read(path) for path in sorted(self.run.folder.glob("*/audit.json"))]

@@ -11,7 +11,7 @@ import jinja2
 from drifa_keras.report.contents import Contents
 from drifa_keras.report.document import Picture, Section
 from drifa_keras.report.sections import SECTIONS
-from drifa_keras.report.style import to_png, to_svg
+from drifa_keras.report.style import to_webp
 from drifa_keras.runs import Run
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -71,14 +71,11 @@ def render(title: str, sections: list[Section]) -> str:
 
 
 def _image(picture: Picture) -> dict:
-    """Source and size of a picture: pixels of photographs, lines of the others."""
-    if picture.photographs:
-        kind, data = "png", to_png(picture.figure)
-    else:
-        kind, data = "svg+xml", to_svg(picture.figure)
+    """Source and size of a picture."""
+    data = to_webp(picture.figure, picture.photographs)
     width, height = (round(_PIXELS * inch) for inch in picture.figure.get_size_inches())
     return {
-        "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
+        "src": f"data:image/webp;base64,{base64.b64encode(data).decode()}",
         "width": width,
         "height": height,
         "wide": width > _WIDE,

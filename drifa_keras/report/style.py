@@ -43,16 +43,19 @@ STYLE = {
     "lines.markersize": 4.5,
     # Names of classes and files are text, whatever they contain.
     "text.parse_math": False,
-    # The same figure gives the same bytes.
-    "svg.hashsalt": "drifa_keras",
 }
 
 
 class HouseFigure(Figure):
-    """A figure that no pyplot holds on to.
+    """A figure that no pyplot holds on to, always drawn in the style of the package.
 
     Jupyter shows it where it is the last expression of a cell, or by `display`.
     """
+
+    def draw(self, renderer):
+        # Ticks are made, and take their style, when they are first drawn.
+        with house_style():
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return to_png(self)
@@ -64,10 +67,7 @@ def styled(draw):
     @functools.wraps(draw)
     def wrapper(*args, **kwargs):
         with house_style():
-            figure = draw(*args, **kwargs)
-            # Ticks take their style when they are first drawn.
-            figure.draw_without_rendering()
-        return figure
+            return draw(*args, **kwargs)
 
     return wrapper
 
@@ -112,9 +112,14 @@ def to_png(figure: Figure) -> bytes:
     return _saved(figure, format="png")
 
 
-def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file."""
-    return _saved(figure, format="svg", metadata={"Date": None})
+def to_webp(figure: Figure, photographs: bool = False) -> bytes:
+    """The figure as a WebP file of twice the pixels that a browser needs.
+
+    Lines stay as they are, at a third of the size of a PNG. Where the figure is made
+    of photographs, these lose what no one sees.
+    """
+    options = {"quality": 75} if photographs else {"lossless": True}
+    return _saved(figure, format="webp", dpi=192, pil_kwargs=options)
 
 
 def _saved(figure, **options):

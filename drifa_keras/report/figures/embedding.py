@@ -52,7 +52,7 @@ def tsne_scatter(
     handles, labels = [], []
 
     def scatter(ax, rows, label, scale=1.0, **style):
-        dots = {"s": scale * area, "rasterized": True, **style}
+        dots = {"s": scale * area, **style}
         ax.scatter(*points[rows].T, **dots)
         handles.append(ax.scatter([], [], **{**dots, "s": 28}))
         labels.append(f"{wrapped(label, 30)} ({rows.sum():,})")

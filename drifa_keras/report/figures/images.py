@@ -56,7 +56,7 @@ def image_grid(
             if column == 0 and len(images) > 1:
                 ax.set_ylabel(modality)
             if offset == 0 and captions is not None:
-                ax.set_title(_wrapped(captions[case], 24), fontsize=7.5, loc="center")
+                ax.set_title(_wrapped(captions[case], 27), fontsize=7, loc="center")
     figure.suptitle(title)
     return figure
 

@@ -48,12 +48,10 @@ def reliability_diagram(
     ):
         share = diagram.count / diagram.count.sum()
         there = diagram.count > 0
-        (handle,) = ax.plot(
-            diagram.confidence[there],
-            diagram.accuracy[there],
-            marker="o",
-            **line,
-        )
+        points = diagram.confidence[there], diagram.accuracy[there]
+        (handle,) = ax.plot(*points, linewidth=1, **line)
+        # What a bin says counts as much as it holds images.
+        ax.scatter(*points, s=6 + 150 * share[there], color=line["color"], alpha=0.8)
         below.stairs(share, diagram.edges, fill=True, alpha=0.25, **line)
         below.stairs(share, diagram.edges, **line)
         handles.append(handle)

@@ -1,6 +1,7 @@
 """The sections of a report: each a function of what the run folder holds."""
 
 from drifa_keras.report.sections.data import data_section, leakage_section
+from drifa_keras.report.sections.explain import explain_section
 from drifa_keras.report.sections.overview import (
     card_section,
     setup_section,
@@ -20,6 +21,7 @@ SECTIONS = (
     results_section,
     partners_section,
     uncertainty_section,
+    explain_section,
 )
 
 __all__ = ["SECTIONS"]

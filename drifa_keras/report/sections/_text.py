@@ -4,6 +4,21 @@ from __future__ import annotations
 
 import math
 
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "auc": "AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ece": "ECE",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "aurc": "AURC",
+}
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number, or a dash where it is undefined."""
@@ -22,6 +37,11 @@ def measured(metric: dict | None) -> str:
         # Spaces at which no line breaks.
         text += f" ({number(low)}\u00a0to\u00a0{number(high)})"
     return text
+
+
+def spread(value: float, deviation: float, digits: int = 3) -> str:
+    """A mean and its standard deviation."""
+    return f"{number(value)}\u00a0±\u00a0{number(deviation, digits)}"
 
 
 def share(value: float | None) -> str:

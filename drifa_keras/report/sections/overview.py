@@ -7,14 +7,9 @@ import json
 from drifa_keras.data import DATASETS
 from drifa_keras.report.contents import Contents
 from drifa_keras.report.document import Absent, Facts, Part, Section, Table, Text
-from drifa_keras.report.sections._text import listed, measured, plural
+from drifa_keras.report.sections._text import METRIC_NAMES, listed, measured, plural
 
-_HEADLINE = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-    "auc": "AUC",
-}
+_HEADLINE = ("accuracy", "balanced_accuracy", "f1", "auc")
 _FEW = 30
 
 
@@ -42,7 +37,7 @@ def summary_section(contents: Contents) -> Section:
         blocks.append(
             Table(
                 "Test split, each image once (95 % interval)",
-                ["task", "images", *_HEADLINE.values()],
+                ["task", "images", *(METRIC_NAMES[name] for name in _HEADLINE)],
                 rows,
             )
         )

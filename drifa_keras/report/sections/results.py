@@ -11,7 +11,14 @@ from drifa_keras.report.figures import (
     precision_recall_curves,
     roc_curves,
 )
-from drifa_keras.report.sections._text import measured, number, plural, share
+from drifa_keras.report.sections._text import (
+    METRIC_NAMES,
+    measured,
+    number,
+    plural,
+    share,
+    spread,
+)
 
 
 def results_section(contents: Contents) -> Section:
@@ -55,7 +62,7 @@ def partners_section(contents: Contents) -> Section:
         else Text("Each test image was scored once, with the images of its own case.")
     ]
     if drawn:
-        names = {"accuracy": "accuracy", "f1": "F1", "auc": "AUC"}
+        names = ("accuracy", "f1", "auc")
         rows = [
             [
                 task,
@@ -65,7 +72,7 @@ def partners_section(contents: Contents) -> Section:
             for task, result in drawn.items()
         ]
         caption = "Mean and standard deviation over the draws of partners"
-        header = ["task", "draws", *names.values()]
+        header = ["task", "draws", *(METRIC_NAMES[name] for name in names)]
         blocks.append(Table(caption, header, rows))
     if metrics.get("missing"):
         blocks.append(_table("missing", "Without a modality", "without {}", contents))
@@ -78,18 +85,18 @@ def partners_section(contents: Contents) -> Section:
 def _spread(metric):
     if metric is None:
         return "-"
-    return f"{number(metric['value'])} ± {number(metric['spread'], 4)}"
+    return spread(metric["value"], metric["spread"], 4)
 
 
 def _table(key, caption, row, contents):
     """Scores of other predictions for the same images, below those of the network."""
     tasks, others = contents.metrics["tasks"], contents.metrics[key]
-    names = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+    names = ("accuracy", "balanced_accuracy")
     rows = {"the network": tasks}
     rows |= {row.format(name.replace("_", " ")): of for name, of in others.items()}
     return Table(
         caption,
-        ["", *(f"{task}, {name}" for task in tasks for name in names.values())],
+        ["", *(f"{task}, {METRIC_NAMES[name]}" for task in tasks for name in names)],
         [
             [
                 first,
@@ -119,7 +126,7 @@ def _of_task(task, result, contents):
             f"{task}: means over classes, with 95 % intervals from resampled groups",
             ["metric", "value (interval)"],
             [
-                [name.replace("_", " "), measured(metric)]
+                [METRIC_NAMES[name], measured(metric)]
                 for name, metric in result["metrics"].items()
             ],
         ),

@@ -6,19 +6,10 @@ from drifa_keras import uncertainty as measure
 from drifa_keras.report.contents import Contents
 from drifa_keras.report.document import Absent, Part, Picture, Section, Table, Text
 from drifa_keras.report.figures import reliability_diagram, risk_coverage
-from drifa_keras.report.sections._text import number, share
+from drifa_keras.report.sections._text import METRIC_NAMES, number, share, spread
 from drifa_keras.report.uncertainty import uncertainty_figures
 
-_TABLE = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "ece": "ECE",
-    "nll": "NLL",
-    "brier": "Brier",
-    "aurc": "AURC",
-}
+_TABLE = ("accuracy", "precision", "recall", "f1", "ece", "nll", "brier", "aurc")
 _OF_MEASURES = {
     "right": "when right",
     "wrong": "when wrong",
@@ -102,7 +93,7 @@ def _of_task(task, summary, figures):
             f"{task}: {summary['images']:,} test images, with and without dropout "
             f"({summary['passes']} passes in all), before and after temperature "
             "scaling",
-            ["dropout", "temperature", *_TABLE.values()],
+            ["dropout", "temperature", *(METRIC_NAMES[name] for name in _TABLE)],
             [
                 [
                     "on" if row["uq"] else "off",
@@ -128,8 +119,11 @@ def _of_task(task, summary, figures):
             ],
         ),
         Text(
-            f"Answering only the surest {share(selective['coverage'])} of the images "
-            f"keeps the wrong answers at {share(selective['target_risk'])} or less."
+            f"Answers to the surest {share(selective['coverage'])} of the images are "
+            f"wrong {share(selective['target_risk'])} of the time or less."
+            if selective["coverage"]
+            else f"However few of the surest images are answered, more than "
+            f"{share(selective['target_risk'])} of the answers are wrong."
         ),
     ]
     if summary["conformal"]:
@@ -142,7 +136,7 @@ def _of_task(task, summary, figures):
                 [
                     [
                         name,
-                        f"{number(found['coverage'])} ± {number(found['spread'])}",
+                        spread(found["coverage"], found["spread"]),
                         number(found["set_size"], 2),
                         share(found["empty"]),
                     ]

@@ -1,0 +1,295 @@
+"""The report as a file: whole, valid, self-contained, and safe to open."""
+
+import base64
+import io
+import json
+import re
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from drifa_keras.report import write_report
+from drifa_keras.runs import Run
+
+NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&amp; $x$")
+VOID = {"meta", "link", "img"}
+
+
+class Page(HTMLParser):
+    """The elements and the text of a page, whose tags have to match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        assert len(dict(attributes)) == len(attributes)
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def written(make_run):
+    """The report of a run that has everything."""
+    return write_report(make_run())
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page(written.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def nasty(make_run):
+    """The report of a run whose names are markup."""
+    run = make_run(
+        name=NASTY[1],
+        class_names={"lesion": NASTY},
+        leakage=[f"Group {NASTY[0]} is in two parts."],
+        prefix=NASTY[1],
+    )
+    return write_report(run, run.folder / "other.html")
+
+
+def test_report_lies_in_the_run_folder_and_is_small(written):
+    assert written.name == "report.html"
+    assert (written.parent / "config.yaml").is_file()
+    assert 100_000 < written.stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize("report", ["written", "nasty"])
+def test_page_needs_no_network(report, request):
+    page = Page(request.getfixturevalue(report).read_text(encoding="utf-8"))
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & {
+        tag for tag, _ in page.elements
+    }
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith(("#", "data:"))
+        assert "srcset" not in attributes
+    (policy,) = [
+        meta["content"]
+        for meta in page.all("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_image_is_there_and_described(page):
+    images = page.all("img")
+    # Training; of 2 tasks 3 results, 5 of uncertainty, 3 Grad-CAM and t-SNE each.
+    assert len(images) == 1 + 2 * (3 + 5 + 4)
+    for image in images:
+        assert len(image["alt"]) > 10
+        start, data = image["src"].split(",")
+        assert start == "data:image/webp;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as found:
+            assert found.width == pytest.approx(2 * int(image["width"]), abs=2)
+    alts = [image["alt"] for image in images]
+    assert len(set(alts)) == len(alts)
+
+
+def test_headings_are_in_order(page):
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_contents_lead_to_the_sections(page):
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    links = [a["href"].removeprefix("#") for a in page.all("a")]
+    assert set(links) <= set(ids)
+    assert {s["id"] for s in page.all("section")} <= set(links)
+    assert links[0] == "main"  # what the keyboard meets first
+
+
+def test_page_has_what_browsers_and_readers_ask_for(page):
+    assert page.all("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in (
+        page.all("meta")
+    )
+    for tag in ("title", "main", "nav", "header", "footer"):
+        assert len(page.all(tag)) == 1
+    for head in page.all("th"):
+        assert head["scope"] in {"col", "row"}
+    for attributes in page.all("div"):
+        assert ("tabindex" in attributes) == ("role" in attributes)
+
+
+def test_page_is_valid_html(written, nasty):
+    html5lib = pytest.importorskip("html5lib")
+    for path in (written, nasty):
+        html5lib.HTMLParser(strict=True).parse(path.read_text(encoding="utf-8"))
+
+
+def test_names_come_out_as_text(nasty):
+    html = nasty.read_text(encoding="utf-8")
+    page = Page(html)
+    for name in NASTY:
+        assert name in page.text
+    assert "<script" not in html.lower()
+    assert "onerror" not in {key for _, attrs in page.elements for key in attrs}
+    assert f"Report on {NASTY[1]}" in page.text
+
+
+def test_report_says_what_it_is_for(page):
+    assert page.text.count("Not for clinical use") >= 2
+    assert "Intended use" in page.text
+
+
+def test_figures_are_those_of_the_files(page, written):
+    run = Run.open(written.parent)
+    metrics = run.read_json("metrics.json")["tasks"]["cell"]["metrics"]
+    for name in ("accuracy", "auc", "specificity"):
+        value, (low, high) = metrics[name]["value"], metrics[name]["interval"]
+        assert f"{value:.3f} ({low:.3f} to {high:.3f})" in page.text
+    draws = metrics["accuracy"]
+    assert f"{draws['value']:.3f} ± {draws['spread']:.4f}" in page.text
+    table = run.read_json("uncertainty.json")["tasks"]["cell"]["table"]
+    assert f"{table[-1]['nll']:.3f}" in page.text
+    assert "Epoch 2 was kept: its val_loss of 0.300 is the best." in page.text
+    for version in ("keras", "numpy"):
+        assert version in page.text
+    assert "without microscopy" in page.text
+    assert "majority class" in page.text
+
+
+def test_recall_and_precision_of_each_class(page, written):
+    with np.load(written.parent / "predictions.npz") as arrays:
+        y_true = arrays["cell.y_true"]
+        y_pred = arrays["cell.probabilities"][0].argmax(axis=1)
+    for k, name in enumerate("abcd"):
+        right = np.sum((y_true == k) & (y_pred == k))
+        recall, precision = right / np.sum(y_true == k), right / np.sum(y_pred == k)
+        row = f"{name}{np.sum(y_true == k)}{recall:.1%}{precision:.1%}"
+        assert row in page.text
+
+
+def test_groups_are_counted_again(page, make_run):
+    assert "slides4030" in page.text  # 40 patients of 3 images, all in one part
+    run = make_run(without=["metrics", "uncertainty", "explain"])
+    splits = run.read_json("splits.json")
+    splits["slides"]["groups"]["image/0000"] = splits["slides"]["groups"]["image/0119"]
+    run.write_json("splits.json", splits)
+    found = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "slides4041" in found
+
+
+def test_leakage_is_said_before_the_scores(nasty):
+    text = Page(nasty.read_text(encoding="utf-8")).text
+    warning = text.index(f"too high. Group {NASTY[0]} is in two parts.")
+    assert warning < text.index("95 % interval")
+    assert "was checked to be in one part alone" not in text
+
+
+def test_audits_are_part_of_the_report(make_run):
+    run = make_run(without=["metrics", "uncertainty", "explain", "history"])
+    near = {"pairs": 7, "across_classes": 2, "across_groups": 3}
+    audit = {
+        "name": "a_set",
+        "images": 500,
+        "groups": 90,
+        "exact": {"sets": 4, "across_classes": 0, "across_groups": 1},
+        "near": {"confirmed": near},
+        "conflicts": [],
+        "splits": {
+            "random": {
+                "same_group": 0.418,
+                "exact": 0.01,
+                "confirmed": 0.02,
+                "neighbour": None,
+            }
+        },
+    }
+    (run.folder / "audit-a_set").mkdir()
+    (run.folder / "audit-a_set" / "audit.json").write_text(json.dumps(audit))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "Audit of a_set" in text
+    assert "7 pairs; 2 across classes, 3 across groups" in text
+    assert "random41.8%1.0%2.0%-" in text
+
+
+def test_bare_run_names_the_commands(make_run):
+    run = make_run(without=["history", "splits", "metrics", "uncertainty", "explain"])
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert page.all("img") == []
+    for command in ("evaluate", "evaluate --missing", "uncertainty", "explain"):
+        assert f"drifa {command} {run.folder}" in page.text
+
+
+def test_calibration_of_plain_predictions(make_run):
+    run = make_run(without=["uncertainty", "explain"])
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    alts = [image["alt"] for image in page.all("img")]
+    assert "Reliability diagram of cell." in alts
+    assert f"drifa uncertainty {run.folder}" in page.text
+
+
+def test_ensemble_shows_its_members(make_run):
+    run = make_run(without=["metrics", "uncertainty", "explain", "history"])
+    member = make_run(without=["metrics", "uncertainty", "explain"])
+    for number in range(2):
+        subprocess.run(
+            ["cp", "-r", member.folder, run.folder / f"member_{number}"], check=True
+        )
+    run.write_json("ensemble.json", {"members": ["member_0", "member_1"]})
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert "An ensemble of 2 x drifa_resnet18" in page.text
+    alts = [image["alt"] for image in page.all("img")]
+    assert alts == [
+        f"Loss and accuracy of member_{k} over 3 epochs; epoch 2 was kept."
+        for k in (0, 1)
+    ]
+
+
+def test_task_without_test_labels(make_run):
+    run = make_run(without=["uncertainty", "explain"])
+    metrics = run.read_json("metrics.json")
+    note = "No image of the test split has a label."
+    metrics["tasks"]["cell"] = {"images": 0, "notes": [note]}
+    run.write_json("metrics.json", metrics)
+    with np.load(run.folder / "predictions.npz") as arrays:
+        arrays = dict(arrays)
+    arrays["cell.y_true"] = arrays["cell.y_true"][:0]
+    arrays["cell.probabilities"] = arrays["cell.probabilities"][:, :0]
+    np.savez(run.folder / "predictions.npz", **arrays)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert note in page.text
+
+
+def test_file_that_is_cut_off(make_run):
+    run = make_run(without=["uncertainty", "explain"])
+    (run.folder / "metrics.json").write_text('{"tasks": ')
+    with pytest.raises(ValueError, match=r"metrics\.json is not valid JSON"):
+        write_report(run)
+
+
+@pytest.mark.large
+def test_many_tasks_stay_below_five_megabytes(make_run):
+    names = tuple(f"class {k} with a rather long name" for k in range(8))
+    run = make_run(class_names=dict.fromkeys(["a", "b", "c", "d"], names), size=128)
+    assert write_report(run).stat().st_size < 5_000_000
