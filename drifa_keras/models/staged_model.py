@@ -197,8 +197,8 @@ def _check_known(cls, arguments):
             for name in list(inspect.signature(base).parameters)[:-1]
         )
         raise ValueError(
-            f"Unknown argument {unknown[0]!r} of {cls.__name__}. Known are {list(known)}, "
-            "`name` and `trainable`."
+            f"Unknown argument {unknown[0]!r} of {cls.__name__}. Known are "
+            f"{list(known)}, `name` and `trainable`."
         )
 
 

@@ -36,7 +36,13 @@ def test_png_has_the_size_of_the_figure():
 
 def test_jupyter_shows_a_figure():
     figure = figures.confusion_matrix(COUNTS, ["a", "b"])
-    assert figure._repr_png_() == to_png(figure)
+    # Drawn a second time, a layout may move by a fraction of a pixel.
+    shown, expected = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
+        for data in (figure._repr_png_(), to_png(figure))
+    )
+    assert shown.shape == expected.shape
+    assert np.abs(shown - expected).mean() < 3
 
 
 @pytest.mark.parametrize("photographs", [False, True])
