@@ -282,7 +282,7 @@ class _Tally:
             predictive_entropy=total,
             expected_entropy=expected,
             mutual_information=information,
-            variance=variance.mean(axis=-1),
+            variance=variance.mean(axis=-1) if variance.ndim > 1 else variance,
             variation_ratio=variation_ratio,
             passes=None if kept is None else np.stack(kept).swapaxes(0, 1),
         )
@@ -316,8 +316,8 @@ def _split(model, names, arrays):
         for tensor, array in zip(model.inputs, arrays, strict=True)
     )
     known = _SPLITS.setdefault(model, {})
-    # A rate that was changed since asks for other masks.
-    key = (shapes, rates(model))
+    # What may have changed since: a rate, the layers of a Sequential model, LoRA.
+    key = (shapes, rates(model), *map(id, [*model.outputs, *model.weights]))
     if key not in known:
         part = split(model, shapes)
         if not any(part.random):

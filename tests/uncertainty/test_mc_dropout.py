@@ -335,6 +335,8 @@ def test_sequential_model(features):
         predict(model, features)
     model.build((None, 6))
     assert only(predict(model, features)).mutual_information.shape == (9,)
+    model.add(layers.Dense(2, activation="softmax"))
+    assert only(predict(model, features)).mean.shape == (9, 2)
 
 
 def test_mask_that_the_samples_of_a_batch_share():
@@ -447,9 +449,11 @@ def test_several_outputs_in_a_list(features):
     outputs = [
         layers.Dense(3, activation="softmax", name="grade")(x),
         layers.Dense(1, name="size")(x),
+        layers.Reshape((), name="scalar")(layers.Dense(1)(x)),
     ]
     results = predict(keras.Model(inputs, outputs), features)
-    assert list(results) == ["grade", "size"]
+    assert list(results) == ["grade", "size", "scalar"]
+    assert results["scalar"].mean.shape == results["scalar"].variance.shape == (9,)
     size = results["size"]
     # No distribution: no entropy, but a mean and a variance.
     assert size.mean.shape == (9, 1)
