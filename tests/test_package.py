@@ -50,6 +50,8 @@ model = dk.DRIFANet.from_preset(
 outputs = dk.predict(model, {{"a": np.full((2, 16, 16, 3), 9.0)}})
 assert outputs["x"].shape == (2, 2)
 assert dk.models.cost(model).parameters > 0
+drawn = dk.uncertainty.predict(model, {{"a": np.full((2, 16, 16, 3), 9.0)}}, passes=2)
+assert drawn["x"].mutual_information.shape == (2,)
 loaded = {{name.partition(".")[0] for name in sys.modules}} & set(HIDDEN)
 assert not loaded, loaded
 print("served")
@@ -109,6 +111,7 @@ FORBIDDEN = [
     ("models", ("data", "training", "evaluation", "configs", "runs")),
     ("data", ("layers", "models", "training", "evaluation", "configs", "runs")),
     ("configs", ("layers", "models", "data", "training", "evaluation", "runs")),
+    ("uncertainty", ("data", "training", "evaluation", "configs", "runs", "report")),
     ("training", ("evaluation", "report")),
     ("evaluation", ("training", "report")),
 ]
