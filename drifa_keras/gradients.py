@@ -194,11 +194,13 @@ def _with_torch(forward):
             for values in (trainable, non_trainable)
         )
         moved = {name: x.detach().requires_grad_() for name, x in moved.items()}
+        gradients = [torch.zeros_like(x) for x in moved.values()]
         with torch.enable_grad():
             total, results = forward(trainable, non_trainable, moved, *rest)
-            gradients = torch.autograd.grad(
-                total, list(moved.values()), allow_unused=True, materialize_grads=True
-            )
+            if total.requires_grad:  # else nothing leads from the inputs to it
+                gradients = torch.autograd.grad(
+                    total, moved.values(), allow_unused=True, materialize_grads=True
+                )
         results = keras.tree.map_structure(lambda x: x.detach(), results)
         return dict(zip(moved, gradients, strict=True)), results
 

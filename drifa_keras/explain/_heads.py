@@ -25,7 +25,7 @@ def logits_of(graph: keras.Model, output):
     squashes = (keras.activations.softmax, keras.activations.sigmoid)
     if getattr(operation, "activation", None) in squashes:
         if isinstance(operation, keras.layers.Dense):
-            return _Linear(operation)(tree.flatten(call.input)[0])
+            return PreActivation(operation)(tree.flatten(call.input)[0])
         if isinstance(operation, keras.layers.Activation):
             return tree.flatten(call.input)[0]
     # Layers and operations of `keras.ops` share these names.
@@ -54,7 +54,7 @@ def features_of(graph: keras.Model, output):
     return None
 
 
-class _Linear(keras.layers.Layer):
+class PreActivation(keras.layers.Layer):
     """A `Dense` layer without its activation."""
 
     def __init__(self, dense):

@@ -44,7 +44,7 @@ def attention_maps(
 
     def visit(call, args, kwargs, outputs):
         if isinstance(call.operation, (MFA, MIFA)):
-            gates = _Gates(call.operation)(*args, **kwargs)
+            gates = AppliedGates(call.operation)(*args, **kwargs)
             found[call.name] = call.place, tree.flatten(gates), tree.flatten(outputs)
         return outputs
 
@@ -71,7 +71,7 @@ def attention_maps(
     }
 
 
-class _Gates(keras.layers.Layer):
+class AppliedGates(keras.layers.Layer):
     """The gates that an attention layer applies, as a layer."""
 
     def __init__(self, attention):

@@ -140,7 +140,8 @@ def _write_explain(run, ids):
                 [("right", 0), ("right", 0), ("wrong", 1), ("uncertain", 1)]
             )
         ]
-        tasks[task] = {"classes": list(names), "cases": cases}
+        effects = {"microscopy": {"blank": 0.411, "shuffled": 0.322, "flipped": 0.25}}
+        tasks[task] = {"classes": list(names), "cases": cases, "effects": effects}
         arrays |= {
             f"{task}.image.microscopy": _images(run, 4),
             f"{task}.map.microscopy": rng.uniform(size=(4, 6, 6)),

@@ -176,6 +176,7 @@ def test_figures_are_those_of_the_files(page, written):
         assert version in page.text
     assert "without microscopy" in page.text
     assert "majority class" in page.text
+    assert "microscopy0.4110.32225.0%" in page.text
 
 
 def test_recall_and_precision_of_each_class(page, written):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from drifa_keras.report.contents import Contents
-from drifa_keras.report.document import Absent, Part, Picture, Section, Text
+from drifa_keras.report.document import Absent, Part, Picture, Section, Table, Text
 from drifa_keras.report.explain import KINDS, explain_figures
+from drifa_keras.report.sections._text import number, share
 
 _KINDS = {
     "right": "cases that it gets right",
@@ -27,8 +28,27 @@ def explain_section(contents: Contents) -> Section:
         "right to."
     )
     figures = explain_figures(report, arrays)
-    parts = [Part(task, list(_pictures(task, figures))) for task in report["tasks"]]
+    parts = [
+        Part(task, [*_effects(task, found), *_pictures(task, figures)])
+        for task, found in report["tasks"].items()
+    ]
     return Section("explanations", title, [note], parts)
+
+
+def _effects(task, found):
+    """What each modality changes."""
+    if "effects" not in found:
+        return
+    yield Table(
+        f"{task}: what each modality changes, mean over test images. Without its "
+        "image the probability of the answer falls; with another image in its place "
+        "it changes, and so may the answer",
+        ["modality", "fall without it", "change with another", "answers changed"],
+        [
+            [name, number(of["blank"]), number(of["shuffled"]), share(of["flipped"])]
+            for name, of in found["effects"].items()
+        ],
+    )
 
 
 def _pictures(task, figures):
