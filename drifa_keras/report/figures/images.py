@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from drifa_keras.report.style import FAINT, GREY, HouseFigure, styled
 
@@ -167,8 +168,9 @@ def _box(heat, shape, share):
         (down.stop - down.start) * high,
         fill=False,
         # Seen on light and on dark tissue.
-        edgecolor="#E69F00",
-        linewidth=1.8,
+        edgecolor="white",
+        linewidth=1.4,
+        path_effects=[withStroke(linewidth=3.4, foreground="black")],
     )
 
 
