@@ -4,6 +4,15 @@ from drifa_keras.models.drifa_net import DRIFANet
 from drifa_keras.models.mail_net import MAILNet
 from drifa_keras.models.robust_mail_net import RobustMAILNet
 
+_TINY = {
+    "filters": (16, 32, 64),
+    "stem": "small",
+    "dropout_after": (1,),
+    "norm_momentum": 0.9,
+}
+# With 16 groups of 16 channels no share of the one filter in a group can be random.
+_MAIL_TINY = {**_TINY, "groups": 4}
+
 _PRESETS = {
     "drifa_resnet18": {
         "class": DRIFANet,
@@ -23,12 +32,7 @@ _PRESETS = {
     "drifa_tiny": {
         "class": DRIFANet,
         "description": "Small: 32 px, CPUs, demos.",
-        "arguments": {
-            "filters": (16, 32, 64),
-            "stem": "small",
-            "dropout_after": (1,),
-            "norm_momentum": 0.9,
-        },
+        "arguments": _TINY,
     },
     "mail": {
         "class": MAILNet,
@@ -49,6 +53,16 @@ _PRESETS = {
         "class": RobustMAILNet,
         "description": "Robust-MAIL of the authors' code: noise alone.",
         "arguments": {"released": True, "random_ratio": 0.0},
+    },
+    "mail_tiny": {
+        "class": MAILNet,
+        "description": "MAIL at the size of drifa_tiny.",
+        "arguments": _MAIL_TINY,
+    },
+    "robust_mail_tiny": {
+        "class": RobustMAILNet,
+        "description": "Robust-MAIL at the size of drifa_tiny.",
+        "arguments": _MAIL_TINY,
     },
 }
 

@@ -128,6 +128,24 @@ def test_preset_has_its_class(preset):
         DRIFANet.from_preset(preset, TWO, TASKS)
 
 
+def test_tiny_presets_have_the_size_of_drifa_tiny():
+    shapes = {"a": (32, 32, 3), "b": (32, 32, 1)}
+    drifa, *mails = (
+        MultimodalModel.from_preset(preset, shapes, TASKS)
+        for preset in ("drifa_tiny", "mail_tiny", "robust_mail_tiny")
+    )
+    for model in mails:
+        for argument in ("filters", "stem", "dropout", "dropout_after"):
+            assert getattr(model, argument) == getattr(drifa, argument)
+        assert model.norm_momentum == drifa.norm_momentum
+        assert model.get_layer("a_stage2_block1").output.shape == (None, 4, 4, 64)
+    mail, robust = mails
+    assert not mail.random_ratio and not mail.noise_stddev
+    # A fourth of the filters is random, in each of the groups too.
+    kernel = robust.get_layer("a_stage0_block0").emila1.msgdc.pointwise.kernel
+    assert kernel.shape[-1] == 12
+
+
 VARIANTS = {
     "one grey modality": ({"ct": CT}, {"x": 2}, {}),
     "two of different channels": (TWO, TASKS, {}),
