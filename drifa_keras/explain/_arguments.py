@@ -77,7 +77,7 @@ def pick_task(model: keras.Model, task: str | None):
     outputs = outputs_by_task(model)
     if task is None and len(outputs) == 1:
         task = next(iter(outputs))
-    if task not in outputs:
+    if task not in list(outputs):
         raise ValueError(
             f"`task` must be one of {list(outputs)}. Received: task={task!r}."
         )

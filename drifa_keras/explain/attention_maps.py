@@ -39,7 +39,7 @@ def attention_maps(
         ValueError: If the images do not fit the model, or it has no such layer.
     """
     view = with_named_inputs(model)
-    images = named_arrays(view, x)
+    images = named_arrays(model, x)
     found = {}
 
     def visit(call, args, kwargs, outputs):

@@ -67,7 +67,7 @@ def cross_effect(
             `task`, `class_index` or `draws` is not usable.
     """
     view = with_named_inputs(model)
-    images = named_arrays(view, x)
+    images = named_arrays(model, x)
     task, output = pick_task(view, task)
     count = len(next(iter(images.values())))
     if count < 2 or not isinstance(draws, int) or draws < 1:

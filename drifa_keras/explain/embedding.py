@@ -29,7 +29,7 @@ def embedding(model: keras.Model, x, batch_size: int = 32) -> dict[str, np.ndarr
             `Dense` layer.
     """
     view = with_named_inputs(model)
-    images = named_arrays(view, x)
+    images = named_arrays(model, x)
     tasks = outputs_by_task(view)
     inputs, outputs = lay_open(view, list(tasks.values()), sizes_of(images))
     graph = keras.Model(inputs, outputs)

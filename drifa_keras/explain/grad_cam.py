@@ -106,7 +106,7 @@ def grad_cam(
             f"`method` must be one of {list(_METHODS)}. Received: method={method!r}."
         )
     view = with_named_inputs(model)
-    images = named_arrays(view, x)
+    images = named_arrays(model, x)
     task, output = pick_task(view, task)
     count = len(next(iter(images.values())))
     wanted = class_indices(class_index, count, output.shape[-1], task)
