@@ -58,7 +58,8 @@ class EMCAM(OmegaLayer):
         List of m maps of the shape of the inputs.
 
     Attributes:
-        mfifa, emsca: The branches, `None` where switched off.
+        mfifa: The branch, `None` where switched off.
+        emsca: The branch, `None` where switched off.
         omega: The omegas, end to end in one vector.
     """
 

@@ -45,7 +45,8 @@ class MFA(OmegaLayer):
         The gated map, of the shape of `x`.
 
     Attributes:
-        hifa, clia: The branches, `None` where switched off.
+        hifa: The branch, `None` where switched off.
+        clia: The branch, `None` where switched off.
         omega: The omegas that are trained, end to end in one vector.
     """
 

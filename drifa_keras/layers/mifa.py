@@ -53,7 +53,8 @@ class MIFA(OmegaLayer):
         List of m maps of the shape of the inputs.
 
     Attributes:
-        mgifa, mlifa: The branches, `None` where switched off.
+        mgifa: The branch, `None` where switched off.
+        mlifa: The branch, `None` where switched off.
         omega: The omegas that are trained, end to end in one vector.
     """
 

@@ -10,9 +10,6 @@ from drifa_keras.layers._packing import of_modality, require_maps, require_prese
 class StreamConcatenate(keras.layers.Layer):
     """Concatenates the channels of all streams; absent ones become zeros.
 
-    Args:
-        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
-
     Call arguments:
         inputs: List of m >= 1 feature maps `(batch, height, width, channels)` of
             equal shape, one a modality.

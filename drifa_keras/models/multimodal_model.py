@@ -45,7 +45,8 @@ class MultimodalModel(keras.Model):
         trainable: Whether the weights are trained.
 
     Attributes:
-        modalities, tasks: As given, in sorted order.
+        modalities: As given, in sorted order.
+        tasks: As given, in sorted order.
         logits_model: Model that shares all weights and returns the raw logits.
 
     Example:
