@@ -411,7 +411,7 @@ def test_no_epochs_is_a_usage_error(tmp_path):
     assert "--epochs" in err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("command", ["evaluate", "explain", "predict", "report"])
 def test_folder_that_is_no_run(command, tmp_path):
     extra = ["--image", "ct=a.png"] if command == "predict" else []
     assert "config.yaml" in failure(command, tmp_path, *extra)
