@@ -259,6 +259,9 @@ def _evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also score the trivial baselines.")
     ] = False,
+    missing: Annotated[
+        bool, typer.Option(help="Also score it without each modality in turn.")
+    ] = False,
     data_root: Annotated[
         Path | None,
         typer.Option(help="Folder that holds the data sets, if it has moved."),
@@ -270,7 +273,10 @@ def _evaluate(
     from drifa_keras.runs import Run
 
     opened = Run.open(run)
-    _print_report(evaluate(opened, baselines=baselines, data_root=data_root))
+    report = evaluate(
+        opened, baselines=baselines, missing=missing, data_root=data_root
+    )
+    _print_report(report)
     _print_files(opened)
 
 
@@ -611,11 +617,17 @@ def _print_report(report):
     for name in next(iter(metrics.values()), {}):
         cells = [_cell(of_task.get(name)) for of_task in metrics.values()]
         table.add_row(name.replace("_", " "), *cells)
-    for baseline, results in report.get("baselines", {}).items():
+    others = {
+        f"{what} {name.replace('_', ' ')}": results
+        for key, what in (("baselines", "baseline:"), ("missing", "without"))
+        for name, results in report.get(key, {}).items()
+    }
+    for other, results in others.items():
         table.add_section()
-        table.add_row(f"baseline: {baseline.replace('_', ' ')}")
+        table.add_row(other)
         for name in ("accuracy", "balanced_accuracy"):
-            cells = [_cell(results[t].get("metrics", {}).get(name)) for t in tasks]
+            found = [results.get(task, {}).get("metrics", {}) for task in tasks]
+            cells = [_cell(of_task.get(name)) for of_task in found]
             table.add_row(f"  {name.replace('_', ' ')}", *cells)
     console.print(table)
     draws = max((result.get("draws", 1) for result in tasks.values()), default=1)
