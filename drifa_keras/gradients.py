@@ -36,7 +36,7 @@ def value_and_grad(
     Returns:
         Function `(inputs, *arguments) -> (values, gradients, outputs)`. `inputs` is a
         dict of arrays keyed by the names of the model's inputs, `arguments` are
-        arrays; `values` is `(n,)`, `gradients` a dict of float tensors of the shapes
+        arrays or structures of them; `values` is `(n,)`, `gradients` a dict of float tensors of the shapes
         of the inputs, zero where nothing leads from an input to the values, and
         `outputs` are those of the model. All are tensors of the backend.
 
@@ -91,7 +91,7 @@ def value_and_grad(
             [v.value for v in model.non_trainable_variables],
             moved,
             tensors,
-            [ops.convert_to_tensor(argument) for argument in arguments],
+            keras.tree.map_structure(ops.convert_to_tensor, list(arguments)),
         )
         return values, gradients, outputs
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -80,6 +81,26 @@ class ModelConfig(_Section):
     arguments: dict[str, Any] = {}
 
 
+def as_share(value: Any) -> Any:
+    """Reads a fraction such as "4/255"; anything else comes back as it is."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+class AdversarialConfig(_Section):
+    """Arguments of `drifa_keras.training.adversarial_training`."""
+
+    eps: Annotated[float, pydantic.BeforeValidator(as_share)] = pydantic.Field(
+        gt=0, le=1
+    )
+    """Largest change of a pixel, as a share of its range, such as 4/255."""
+    steps: int = pydantic.Field(10, ge=1)
+    step_size: float | None = pydantic.Field(None, gt=0)
+    """In units of `eps`."""
+
+
 class TrainingConfig(_Section):
     """The recipe; the defaults are the paper's."""
 
@@ -95,6 +116,8 @@ class TrainingConfig(_Section):
     """Weight of each task's loss; 1 / (number of tasks) by default."""
     class_weights: bool = False
     """Whether to weight samples inversely to the frequency of their class."""
+    adversarial: AdversarialConfig | None = None
+    """Trains on adversarial images instead of clean ones."""
     monitor: str = "val_loss"
     """What picks the best epoch; a name that contains `loss` is minimised."""
     dtype: str | None = None

@@ -22,7 +22,7 @@ from drifa_keras.layers.random_projection_conv2d import RandomProjectionConv2D
 from drifa_keras.layers.random_projection_depthwise_conv2d import (
     RandomProjectionDepthwiseConv2D,
 )
-from drifa_keras.layers.randomness import freeze_randomness
+from drifa_keras.layers.randomness import freeze_randomness, seed_states
 from drifa_keras.layers.rra_block import RRABlock
 from drifa_keras.layers.stream_concatenate import StreamConcatenate
 from drifa_keras.layers.temperature_softmax import TemperatureSoftmax
@@ -52,4 +52,5 @@ __all__ = [
     "StreamConcatenate",
     "TemperatureSoftmax",
     "freeze_randomness",
+    "seed_states",
 ]

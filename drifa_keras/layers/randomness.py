@@ -29,6 +29,24 @@ class DrawGenerator(keras.random.SeedGenerator):
         return ops.convert_to_tensor(self.state)[1] >= _HELD
 
 
+def seed_states(model, kinds=("draw_generator", "seed_generator")):
+    """The variables that the random draws of a built model follow from.
+
+    Args:
+        model: A `keras.Model` or `keras.layers.Layer` that is built.
+        kinds: Names of generators: those that `freeze_randomness` holds, and the
+            others of Keras, as in dropout.
+
+    Returns:
+        List of variables of a seed and a counter, `(2,)`.
+    """
+    return [
+        variable
+        for variable in model.non_trainable_variables
+        if any(f"/{kind}" in f"/{variable.path}" for kind in kinds)
+    ]
+
+
 @contextlib.contextmanager
 def freeze_randomness(model, seed=0):
     """Holds the random layers of a model to one draw.
@@ -62,11 +80,7 @@ def freeze_randomness(model, seed=0):
         second = model.predict(images)  # the same numbers
     ```
     """
-    states = [
-        variable
-        for variable in model.non_trainable_variables
-        if "/draw_generator" in f"/{variable.path}"
-    ]
+    states = seed_states(model, ["draw_generator"])
     before = [ops.convert_to_numpy(state) for state in states]
     seeds = np.random.default_rng(seed).integers(2**31, size=len(states))
     for state, own_seed in zip(states, seeds, strict=True):

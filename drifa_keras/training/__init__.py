@@ -1,7 +1,8 @@
 """Training: the paper's recipe, and whole runs from a configuration."""
 
+from drifa_keras.training.adversarial import adversarial_training
 from drifa_keras.training.ensemble import train_ensemble
 from drifa_keras.training.recipe import compile_model, fit
 from drifa_keras.training.train import train
 
-__all__ = ["compile_model", "fit", "train", "train_ensemble"]
+__all__ = ["adversarial_training", "compile_model", "fit", "train", "train_ensemble"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
 import keras
+
+from drifa_keras.training.adversarial import adversarial_training
 
 _SCHEDULES = ("plateau", "cosine", "constant")
 
@@ -85,6 +88,7 @@ def fit(
     schedule: str = "plateau",
     monitor: str = "val_loss",
     folder: str | Path | None = None,
+    adversarial: dict | None = None,
     verbose: int | str = "auto",
 ):
     """Fits a compiled model, keeping the best epoch.
@@ -101,6 +105,8 @@ def fit(
         monitor: What picks the best epoch.
         folder: Where `model.keras` (the best epoch) and `history.csv` go; nothing is
             written by default, and the model keeps its last weights.
+        adversarial: Arguments of `adversarial_training`, to train on adversarial
+            images.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -129,15 +135,19 @@ def fit(
                 save_best_only=True,
             ),
         ]
-    history = model.fit(
-        train,
-        validation_data=val,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        callbacks=callbacks,
-        shuffle=False,  # the batches are shuffled already
-        verbose=verbose,
-    )
+    attacked = contextlib.nullcontext()
+    if adversarial is not None:
+        attacked = adversarial_training(model, **adversarial)
+    with attacked:
+        history = model.fit(
+            train,
+            validation_data=val,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            callbacks=callbacks,
+            shuffle=False,  # the batches are shuffled already
+            verbose=verbose,
+        )
     losses = history.history.get("loss", [])
     if not losses or not math.isfinite(losses[-1]) or len(losses) < epochs:
         raise ValueError(

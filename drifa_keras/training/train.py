@@ -99,6 +99,9 @@ def fit_run(config: Config, folder, model, pairing: Pairing, splits: Splits, ver
         schedule=settings.schedule,
         monitor=settings.monitor,
         folder=run.folder,
+        adversarial=None
+        if settings.adversarial is None
+        else {**settings.adversarial.model_dump(), "seed": config.seed},
         verbose=verbose,
     )
     return run
