@@ -36,9 +36,10 @@ def value_and_grad(
     Returns:
         Function `(inputs, *arguments) -> (values, gradients, outputs)`. `inputs` is a
         dict of arrays keyed by the names of the model's inputs, `arguments` are
-        arrays or structures of them; `values` is `(n,)`, `gradients` a dict of float tensors of the shapes
-        of the inputs, zero where nothing leads from an input to the values, and
-        `outputs` are those of the model. All are tensors of the backend.
+        arrays or structures of them; `values` is `(n,)`, `gradients` a dict of float
+        tensors of the shapes of the inputs, zero where nothing leads from an input to
+        the values, and `outputs` are those of the model. All are tensors of the
+        backend.
 
     Raises:
         ValueError: If the model has no graph, `wrt` names no input, or the inputs are
