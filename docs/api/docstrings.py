@@ -25,9 +25,6 @@ class PackageDocstrings(griffe.Extension):
         name that of the function; without running it, the module is found first.
         """
         for name in map(str, mod.exports or ()):
-            member = mod.members.get(name)
-            if member is not None and not member.is_alias and member.is_module:
-                if name in member.members:
-                    mod.members[name] = griffe.Alias(
-                        name, member.members[name], parent=mod
-                    )
+            found = mod.members[name]
+            if not found.is_alias and found.is_module and name in found.members:
+                mod.members[name] = griffe.Alias(name, found.members[name], parent=mod)

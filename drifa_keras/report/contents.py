@@ -14,6 +14,9 @@ from drifa_keras.configs import Config
 from drifa_keras.configs.schema import read_yaml
 from drifa_keras.runs import Run
 
+# All at once, as each time replaces what the one before wrote.
+EVALUATE = "evaluate --baselines --missing"
+
 
 class Contents:
     """The files of a run, read when they are asked for.

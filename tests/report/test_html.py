@@ -4,14 +4,18 @@ import base64
 import io
 import json
 import re
+import shlex
 import subprocess
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
+from typer.main import get_command
 
+import drifa_cli
 from drifa_keras.report import write_report
 from drifa_keras.runs import Run
 
@@ -238,8 +242,38 @@ def test_bare_run_names_the_commands(make_run):
     run = make_run(without=["history", "splits", "metrics", "uncertainty", "explain"])
     page = Page(write_report(run).read_text(encoding="utf-8"))
     assert page.all("img") == []
-    for command in ("evaluate", "evaluate --missing", "uncertainty", "explain"):
+    commands = ("evaluate --baselines --missing", "uncertainty", "explain")
+    for command in commands:
         assert f"drifa {command} {run.folder}" in page.text
+
+
+def test_commands_that_it_names_can_be_run(make_run):
+    run = make_run(without=["metrics", "uncertainty", "explain"])
+    content = yaml.safe_load((run.folder / "config.yaml").read_text())
+    content["data"]["sources"].append({"reader": "sipakmed"})
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(content))
+    html = write_report(Run.open(run.folder)).read_text(encoding="utf-8")
+    named = re.findall(r"<code>(drifa .+?)</code>", html)
+    assert len(set(named)) == 4
+    for line in named:
+        command, arguments = get_command(drifa_cli.app), shlex.split(line)[1:]
+        while hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        command.make_context(line, arguments)  # raises for what it does not know
+
+
+def test_perfect_scores_are_no_promise(make_run):
+    run = make_run(without=["uncertainty", "explain", "history"])
+    metrics = run.read_json("metrics.json")
+    cell = metrics["tasks"]["cell"]
+    cell["metrics"]["accuracy"] = {"value": 1.0, "spread": 0.0, "interval": [1.0, 1.0]}
+    cell["groups"] = 59
+    run.write_json("metrics.json", metrics)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    # 0.9505 ** 59 = 0.05.
+    assert "cell: every test image is right" in text
+    assert "fails on 5.0% of such groups would still be right on all 59" in text
+    assert text.count("every test image is right") == 1
 
 
 def test_calibration_of_plain_predictions(make_run):

@@ -49,7 +49,7 @@ def leakage_section(contents: Contents) -> Section:
                 "The splits, counted again from splits.json",
                 ["source", "groups", "largest group", "groups in several parts"],
                 [
-                    [source, *map(str, _straddling(split))]
+                    [source, *(f"{count:,}" for count in _straddling(split))]
                     for source, split in contents.splits.items()
                 ],
             )

@@ -29,8 +29,9 @@ def explain_section(contents: Contents) -> Section:
     )
     figures = explain_figures(report, arrays)
     parts = [
-        Part(task, [*_effects(task, found), *_pictures(task, figures)])
-        for task, found in report["tasks"].items()
+        Part(task, [*_effects(task, report["tasks"][task]), *_pictures(task, figures)])
+        for task in contents.class_names
+        if task in report["tasks"]
     ]
     return Section("explanations", title, [note], parts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from drifa_keras.data import DATASETS
-from drifa_keras.report.contents import Contents
+from drifa_keras.report.contents import EVALUATE, Contents
 from drifa_keras.report.document import Absent, Facts, Part, Section, Table, Text
 from drifa_keras.report.sections._text import METRIC_NAMES, listed, measured, plural
 
@@ -27,7 +27,7 @@ def summary_section(contents: Contents) -> Section:
     for leak in contents.run.leakage:
         blocks.append(Text(f"The figures below are too high. {leak}", warning=True))
     if contents.metrics is None:
-        blocks.append(Absent("Scores on the test split", contents.command("evaluate")))
+        blocks.append(Absent("Scores on the test split", contents.command(EVALUATE)))
     else:
         rows = [
             [task, f"{result['images']:,}"]
@@ -95,6 +95,15 @@ def _limits(contents):
     if contents.metrics is None:
         return
     for task, result in contents.metrics["tasks"].items():
+        accuracy = result.get("metrics", {}).get("accuracy")
+        if accuracy and accuracy["value"] == 1:
+            # The share with which no failure is seen 5 % of the time.
+            unseen = 1 - 0.05 ** (1 / result["groups"])
+            yield (
+                f"{task}: every test image is right, so that intervals have no width. "
+                f"A network that fails on {unseen:.1%} of such groups would still be "
+                f"right on all {result['groups']:,} one time in twenty."
+            )
         sizes = [sum(row) for row in result.get("confusion", [])]
         few = [
             f"{name} ({size})"

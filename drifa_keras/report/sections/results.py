@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drifa_keras.report.contents import Contents
+from drifa_keras.report.contents import EVALUATE, Contents
 from drifa_keras.report.document import Absent, Part, Picture, Section, Table, Text
 from drifa_keras.report.figures import (
     confusion_matrix,
@@ -25,14 +25,14 @@ def results_section(contents: Contents) -> Section:
     """Scores, confusion, ROC and precision-recall of each task."""
     title = "Results"
     if contents.metrics is None:
-        command = contents.command("evaluate")
+        command = contents.command(EVALUATE)
         return Section("results", title, [Absent("Scores on the test split", command)])
     blocks = []
     if "baselines" in contents.metrics:
         caption = "What any result has to beat"
         blocks.append(_table("baselines", caption, "{}", contents))
     else:
-        command = contents.command("evaluate --baselines")
+        command = contents.command(EVALUATE)
         blocks.append(Absent("Scores of trivial baselines", command))
     parts = [
         Part(task, _of_task(task, result, contents))
@@ -45,7 +45,7 @@ def partners_section(contents: Contents) -> Section:
     """How much an answer depends on the other images of its case."""
     title, metrics = "Partners and missing modalities", contents.metrics
     if metrics is None:
-        command = contents.command("evaluate --missing")
+        command = contents.command(EVALUATE)
         return Section("partners", title, [Absent("Other partners and none", command)])
     drawn = {
         task: result
@@ -77,7 +77,7 @@ def partners_section(contents: Contents) -> Section:
     if metrics.get("missing"):
         blocks.append(_table("missing", "Without a modality", "without {}", contents))
     elif "missing" not in metrics:
-        command = contents.command("evaluate --missing")
+        command = contents.command(EVALUATE)
         blocks.append(Absent("Scores without each modality", command))
     return Section("partners", title, blocks)
 
@@ -144,7 +144,7 @@ def _of_task(task, result, contents):
         ),
     ]
     if contents.predictions is None:
-        command = contents.command("evaluate")
+        command = contents.command(EVALUATE)
         return [*blocks, Absent("ROC and precision-recall curves", command)]
     y_true = contents.predictions[f"{task}.y_true"]
     probabilities = contents.predictions[f"{task}.probabilities"][0]

@@ -135,7 +135,7 @@ def _of_task(task, summary, figures):
                 ["method", "coverage", "classes in a set", "empty sets"],
                 [
                     [
-                        name,
+                        name.upper(),
                         spread(found["coverage"], found["spread"]),
                         number(found["set_size"], 2),
                         share(found["empty"]),
