@@ -273,9 +273,7 @@ def _evaluate(
     from drifa_keras.runs import Run
 
     opened = Run.open(run)
-    report = evaluate(
-        opened, baselines=baselines, missing=missing, data_root=data_root
-    )
+    report = evaluate(opened, baselines=baselines, missing=missing, data_root=data_root)
     _print_report(report)
     _print_files(opened)
 

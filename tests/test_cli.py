@@ -327,14 +327,19 @@ def test_printed_table_is_that_of_the_metrics(trained):
     assert "2 draws" in out
 
 
-def test_evaluate_gives_the_same_again(trained):
+def test_evaluate_gives_the_same_again_and_without_a_modality(trained):
     _, folder = trained
     before = json.loads((folder / "metrics.json").read_text())
-    code, out, err = drifa("evaluate", folder)
+    code, out, err = drifa("evaluate", folder, "--missing")
     assert code == 0, err
     assert "skin_lesion" in out
     after = json.loads((folder / "metrics.json").read_text())
     assert after["tasks"] == before["tasks"]
+    assert "without ct" in out
+    # A task cannot do without the only images that show what it asks for.
+    assert set(after["missing"]["ct"]) == {"skin_lesion"}
+    value = after["missing"]["ct"]["skin_lesion"]["metrics"]["accuracy"]["value"]
+    assert f"{value:.3f}" in out.split("without ct")[1].splitlines()[1]
 
 
 def test_existing_run_folder_is_never_overwritten(trained, config_file):
