@@ -106,27 +106,6 @@ def test_package_works_with_keras_and_one_backend_alone():
     assert "served" in done.stdout
 
 
-FORBIDDEN = [
-    ("layers", ("models", "data", "training", "evaluation", "configs", "runs")),
-    ("models", ("data", "training", "evaluation", "configs", "runs")),
-    ("data", ("layers", "models", "training", "evaluation", "configs", "runs")),
-    ("configs", ("layers", "models", "data", "training", "evaluation", "runs")),
-    ("uncertainty", ("data", "training", "evaluation", "configs", "runs", "report")),
-    ("training", ("evaluation", "report")),
-    ("evaluation", ("training", "report")),
-]
-
-
-@pytest.mark.parametrize(("part", "others"), FORBIDDEN, ids=[p for p, _ in FORBIDDEN])
-def test_arrows_run_one_way(part, others):
-    names = imports_of_part(part)
-    assert names
-    for other in others:
-        module = f"drifa_keras.{other}"
-        wrong = [n for n in names if n == module or n.startswith(module + ".")]
-        assert not wrong, f"{names[wrong[0]]} imports {wrong[0]}"
-
-
 def test_package_does_not_import_its_command_line():
     for path in FILES:
         roots = {name.partition(".")[0] for name in imports_of(path)}
