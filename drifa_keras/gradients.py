@@ -99,6 +99,43 @@ def value_and_grad(
     return value_and_gradients
 
 
+def stateless(model: keras.Model) -> Callable:
+    """Makes the function that evaluates a model at inference and moves nothing.
+
+    Like `value_and_grad` it is compiled, and reads weights and seeds anew in each
+    call: with equal seeds a random model draws the same every time.
+
+    Args:
+        model: A Functional model or a built Sequential.
+
+    Returns:
+        Function of a dict of arrays keyed by the names of the model's inputs that
+        returns what the model does, as tensors.
+
+    Raises:
+        ValueError: If the model has no graph.
+    """
+    model = with_named_inputs(model)
+    dtypes = {name: tensor.dtype for name, tensor in model.input.items()}
+
+    def forward(trainable, non_trainable, inputs):
+        return model.stateless_call(trainable, non_trainable, inputs, training=False)[0]
+
+    forward = _COMPILE[keras.backend.backend()](forward)
+
+    def call(inputs):
+        return forward(
+            [v.value for v in model.trainable_variables],
+            [v.value for v in model.non_trainable_variables],
+            {
+                name: ops.convert_to_tensor(inputs[name], t)
+                for name, t in dtypes.items()
+            },
+        )
+
+    return call
+
+
 def with_named_inputs(model: keras.Model) -> keras.Model:
     """Makes a view of a model that shares its weights and takes a dict of inputs.
 
@@ -125,7 +162,7 @@ def with_named_inputs(model: keras.Model) -> keras.Model:
     return keras.Model({tensor.name: tensor for tensor in model.inputs}, outputs)
 
 
-def in_batches(function: Callable, *arrays, batch_size: int = 32):
+def in_batches(function: Callable, *arrays, batch_size: int = 32, full: bool = False):
     """Applies a function of batches to whole arrays.
 
     Args:
@@ -135,6 +172,8 @@ def in_batches(function: Callable, *arrays, batch_size: int = 32):
         *arrays: Arrays, or structures of arrays, with equally many rows.
         batch_size: Rows at a time. The last batch is filled up with its last row,
             and what comes of that is dropped, so that one compilation serves all.
+        full: Whether there are `batch_size` rows even where all are fewer, for calls
+            with ever other numbers of rows.
 
     Returns:
         The structure that `function` returns, of NumPy arrays with all rows.
@@ -145,7 +184,7 @@ def in_batches(function: Callable, *arrays, batch_size: int = 32):
             "`batch_size` must be a positive integer, and there must be a row. "
             f"Received: batch_size={batch_size!r}, {count} rows."
         )
-    size = min(batch_size, count)
+    size = batch_size if full else min(batch_size, count)
     results = []
     for start in range(0, count, size):
         rows = np.minimum(np.arange(start, start + size), count - 1)
@@ -156,10 +195,28 @@ def in_batches(function: Callable, *arrays, batch_size: int = 32):
     )
 
 
+def _compile_with_tensorflow(function):
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def _compile_with_jax(function):
+    import jax
+
+    return jax.jit(function)
+
+
+def _compile_with_torch(function):
+    import torch
+
+    return torch.no_grad()(function)
+
+
 def _with_tensorflow(forward):
     import tensorflow as tf
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @_compile_with_tensorflow
     def differentiate(trainable, non_trainable, moved, *rest):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(moved)
@@ -177,7 +234,7 @@ def _with_jax(forward):
 
     gradient = jax.value_and_grad(forward, argnums=2, has_aux=True)
 
-    @jax.jit
+    @_compile_with_jax
     def differentiate(*arguments):
         (_, results), gradients = gradient(*arguments)
         return gradients, results
@@ -212,4 +269,10 @@ _DIFFERENTIATE = {
     "tensorflow": _with_tensorflow,
     "jax": _with_jax,
     "torch": _with_torch,
+}
+
+_COMPILE = {
+    "tensorflow": _compile_with_tensorflow,
+    "jax": _compile_with_jax,
+    "torch": _compile_with_torch,
 }

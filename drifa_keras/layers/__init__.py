@@ -1,5 +1,6 @@
 """The modules of the papers as Keras layers."""
 
+from drifa_keras.layers._clip import straight_through_clips
 from drifa_keras.layers.attention_noise import AttentionNoise
 from drifa_keras.layers.channel_attention import ChannelAttention
 from drifa_keras.layers.clia import CLIA
@@ -22,7 +23,7 @@ from drifa_keras.layers.random_projection_conv2d import RandomProjectionConv2D
 from drifa_keras.layers.random_projection_depthwise_conv2d import (
     RandomProjectionDepthwiseConv2D,
 )
-from drifa_keras.layers.randomness import freeze_randomness, seed_states
+from drifa_keras.layers.randomness import draw, freeze_randomness, seed_states
 from drifa_keras.layers.rra_block import RRABlock
 from drifa_keras.layers.stream_concatenate import StreamConcatenate
 from drifa_keras.layers.temperature_softmax import TemperatureSoftmax
@@ -51,6 +52,8 @@ __all__ = [
     "RandomProjectionDepthwiseConv2D",
     "StreamConcatenate",
     "TemperatureSoftmax",
+    "draw",
     "freeze_randomness",
     "seed_states",
+    "straight_through_clips",
 ]

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from drifa_keras.layers._clip import clip
 from drifa_keras.layers.randomness import DrawGenerator
 
 
@@ -68,7 +69,7 @@ class AttentionNoise(keras.layers.Layer):
     def call(self, x):
         noise = self._draw(x)
         if self.released:
-            return ops.clip(x + self.weight * (noise + ops.square(noise)), 0, 1)
+            return clip(x + self.weight * (noise + ops.square(noise)), 0, 1)
         return x + self.weight * noise
 
     def _draw(self, x):

@@ -47,6 +47,27 @@ def seed_states(model, kinds=("draw_generator", "seed_generator")):
     ]
 
 
+def draw(states, seed, held=False):
+    """Values of the variables of a model's random draws that pick one draw.
+
+    Args:
+        states: As `seed_states` returns them.
+        seed: Integer that picks the draw.
+        held: Whether random layers of this package keep to one draw, as inside
+            `freeze_randomness`.
+
+    Returns:
+        List of pairs of a variable and its value. With `keras.StatelessScope` they
+        hold for a call, and nothing is assigned.
+    """
+    seeds = np.random.default_rng(seed).integers(2**31, size=len(states))
+    counter = _HELD if held else 0
+    return [
+        (state, np.array([own_seed, counter], dtype=state.dtype))
+        for state, own_seed in zip(states, seeds, strict=True)
+    ]
+
+
 @contextlib.contextmanager
 def freeze_randomness(model, seed=0):
     """Holds the random layers of a model to one draw.
@@ -82,9 +103,8 @@ def freeze_randomness(model, seed=0):
     """
     states = seed_states(model, ["draw_generator"])
     before = [ops.convert_to_numpy(state) for state in states]
-    seeds = np.random.default_rng(seed).integers(2**31, size=len(states))
-    for state, own_seed in zip(states, seeds, strict=True):
-        state.assign(np.array([own_seed, _HELD], dtype=state.dtype))
+    for state, value in draw(states, seed, held=True):
+        state.assign(value)
     try:
         yield model
     finally:
