@@ -47,6 +47,26 @@ def block_diagonal(kernel, groups):
     return ops.reshape(blocks * own, (*window, groups * rows, filters))
 
 
+def pointwise_conv(x, kernel, strides):
+    """A 1x1 convolution with 'same' padding as a product, which CPUs do faster.
+
+    Args:
+        x: Map `(batch, height, width, channels)`.
+        kernel: Tensor `(channels, filters)`.
+        strides: Stride along height and width.
+    """
+    if strides > 1:
+        x = x[:, ::strides, ::strides]
+    return ops.matmul(x, kernel)
+
+
+class PointwiseConv2D(keras.layers.Conv2D):
+    """A 1x1 convolution with 'same' padding, computed by `pointwise_conv`."""
+
+    def convolution_op(self, inputs, kernel):
+        return pointwise_conv(inputs, kernel[0, 0], self.strides[0])
+
+
 def strided_shape(input_shape, strides, filters):
     """Shape of the output of a convolution with 'same' padding."""
     batch, *sizes, _ = input_shape

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from drifa_keras.layers._mail import PointwiseConv2D
 from drifa_keras.layers._packing import require_map
 from drifa_keras.layers.attention_noise import AttentionNoise
 from drifa_keras.layers.channel_attention import ChannelAttention
@@ -92,7 +93,7 @@ class EMILA(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="attention",
         )
-        self.projection = keras.layers.Conv2D(
+        self.projection = PointwiseConv2D(
             filters,
             1,
             strides=strides,

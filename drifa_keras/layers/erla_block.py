@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from drifa_keras.layers._mail import PointwiseConv2D
 from drifa_keras.layers._packing import require_map
 from drifa_keras.layers.emila import EMILA
 
@@ -83,7 +84,7 @@ class ERLABlock(keras.layers.Layer):
         )
 
     def _conv(self, strides, name):
-        return keras.layers.Conv2D(
+        return PointwiseConv2D(
             self.filters,
             1,
             strides=strides,

@@ -5,6 +5,7 @@ from keras import ops
 
 from drifa_keras.layers._mail import (
     block_diagonal,
+    pointwise_conv,
     require_groups,
     require_positive,
     strided_shape,
@@ -170,26 +171,55 @@ class MSGDC(keras.layers.Layer):
             # To shuffle the rows of the kernel back is to shuffle the channels.
             fuse = ops.reshape(fuse, (-1, self.groups, self.filters))
             fuse = ops.reshape(ops.transpose(fuse, (1, 0, 2)), (-1, self.filters))
-        return [branch.draw_kernel() for branch in self._branches], fuse
+        depthwise = self.depthwise3.draw_kernel(), self.depthwise5.draw_kernel()
+        if self.branch_norm is None:
+            return self._fold(self.pointwise.draw_grouped_kernel(), fuse), depthwise
+        return (self.pointwise.draw_kernel(), fuse), depthwise
 
     def convolve(self, x, kernels, training=None):
         """Computes u with the kernels that `draw_kernels` returned."""
-        branch_kernels, fuse = kernels
-        y = ops.concatenate(
-            [
-                branch.convolve(x, kernel)
-                for branch, kernel in zip(self._branches, branch_kernels, strict=True)
-            ],
-            axis=-1,
-        )  # (batch, H', W', filters + 2 * channels)
+        pointwise, (depthwise3, depthwise5) = kernels
+        b2 = self.depthwise3.convolve(x, depthwise3)
+        b3 = self.depthwise5.convolve(x, depthwise5)
+        biases = None
         if self.bias is not None:
-            y = y + self.bias[: self._width]
-        if self.branch_norm is not None:
-            y = self.branch_norm(y, training=training)
-        y = ops.matmul(y, fuse)
-        if self.bias is not None:
-            y = y + self.bias[self._width :]
+            biases = ops.split(ops.convert_to_tensor(self.bias), [self._width])
+        if self.branch_norm is None:
+            w1, w2, w3, fuse = pointwise
+            y = pointwise_conv(x, w1, self.strides)
+            y = y + ops.matmul(b2, w2) + ops.matmul(b3, w3)
+            if biases is not None:
+                y = y + (ops.matmul(biases[0], fuse) + biases[1])
+        else:
+            w1, fuse = pointwise
+            b1 = self.pointwise.convolve(x, w1)
+            y = ops.concatenate([b1, b2, b3], axis=-1)
+            if biases is not None:
+                y = y + biases[0]
+            y = ops.matmul(self.branch_norm(y, training=training), fuse)
+            if biases is not None:
+                y = y + biases[1]
+        # (batch, H', W', filters)
         return y if self.norm is None else self.norm(y, training=training)
+
+    def _fold(self, pointwise, fuse):
+        """Kernels of x, b2 and b3 in u, and `fuse` itself.
+
+        Nothing stands between the branches and their fusion, so b1 = x W1 need not be
+        worked out: (x W1) W = x (W1 W), a product of matrices group by group.
+        """
+        own, of_b2, of_b3 = ops.split(
+            fuse, [self.filters, (self.filters + self._width) // 2]
+        )
+        # (groups, channels / groups, filters / groups) by (groups, ..., filters)
+        pointwise = ops.reshape(
+            pointwise, (-1, self.groups, self.filters // self.groups)
+        )
+        folded = ops.matmul(
+            ops.transpose(pointwise, (1, 0, 2)),
+            ops.reshape(own, (self.groups, -1, self.filters)),
+        )
+        return ops.reshape(folded, (-1, self.filters)), of_b2, of_b3, fuse
 
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)

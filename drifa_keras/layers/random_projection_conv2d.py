@@ -8,6 +8,7 @@ from keras import ops
 from drifa_keras.layers._mail import (
     RandomProjectionLayer,
     block_diagonal,
+    pointwise_conv,
     require_groups,
     require_positive,
     strided_shape,
@@ -98,17 +99,23 @@ class RandomProjectionConv2D(RandomProjectionLayer):
 
         Between groups it is zero.
         """
+        return block_diagonal(self.draw_grouped_kernel(), self.groups)
+
+    def draw_grouped_kernel(self):
+        """As `draw_kernel`, without the zeros: `(r, r, channels / groups, filters)`."""
         kernel = ops.convert_to_tensor(self.kernel)
         *window, _ = kernel.shape
         # (r, r, channels / groups, groups, filters / groups)
         kernel = ops.reshape(kernel, (*window, self.groups, -1))
         kernel = self._with_random_filters(kernel, self._random, axis=-1)
-        kernel = ops.reshape(kernel, (*window, self.filters))
-        return block_diagonal(kernel, self.groups)
+        return ops.reshape(kernel, (*window, self.filters))
 
     def convolve(self, x, kernel):
         """Convolves `x` with what `draw_kernel` returned."""
-        y = ops.conv(x, kernel, self.strides, "same", data_format="channels_last")
+        if self.kernel_size == 1:
+            y = pointwise_conv(x, kernel[0, 0], self.strides)
+        else:
+            y = ops.conv(x, kernel, self.strides, "same", data_format="channels_last")
         return self._with_bias(y)
 
     def compute_output_shape(self, input_shape):
