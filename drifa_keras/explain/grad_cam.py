@@ -65,7 +65,8 @@ def grad_cam(
     map of a ResNet-18 at 128 px has 4x4 cells, each as large as what it should point
     at; one stage earlier it has 8x8. The further a layer is from the end, on the other
     hand, the less one weight for all of a channel says about it, which Grad-CAM++
-    suffers from less. `benchmarks/grad_cam_phantoms.py` measures both.
+    suffers from less. But its weights are never negative, so that it points at what is
+    bright even under random weights. `benchmarks/grad_cam_phantoms.py` measures both.
 
     Args:
         model: A Functional model (or built Sequential) with any number of inputs and
