@@ -144,4 +144,11 @@ def test_page_prints(opened):
     assert not page.locator("nav").is_visible()
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert luminance(paper) == 1
+    # A4 less the margins of a browser, at 96 pixels an inch.
+    page.set_viewport_size({"width": 718, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") == 718
+    larger = page.evaluate(
+        "[...document.images].filter(i => i.clientWidth > i.getAttribute('width'))"
+    )
+    assert larger == []
     assert page.pdf(format="A4").startswith(b"%PDF")
