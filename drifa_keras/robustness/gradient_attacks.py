@@ -72,8 +72,7 @@ class FGSM(PGD):
     Reference: Goodfellow et al., *Explaining and Harnessing Adversarial Examples*,
     ICLR 2015.
 
-    Args:
-        steps, restarts, step_size, random_start, momentum, loss: As for `PGD`.
+    Its arguments are those of `PGD`.
     """
 
     steps: int = 1
@@ -88,8 +87,7 @@ class BIM(PGD):
     Reference: Kurakin et al., *Adversarial Examples in the Physical World*, ICLR
     workshop 2017.
 
-    Args:
-        steps, restarts, step_size, random_start, momentum, loss: As for `PGD`.
+    Its arguments are those of `PGD`.
     """
 
     steps: int = 10
@@ -102,8 +100,7 @@ class MIFGSM(BIM):
 
     Reference: Dong et al., *Boosting Adversarial Attacks with Momentum*, CVPR 2018.
 
-    Args:
-        steps, restarts, step_size, random_start, momentum, loss: As for `PGD`.
+    Its arguments are those of `PGD`.
     """
 
     momentum: float = 1.0
