@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from drifa_keras import DRIFANet
+from drifa_keras.explain import grad_cam
 from drifa_keras.training import compile_model
 from harness import as_numpy
 
@@ -32,6 +33,7 @@ images = {name: data["image." + name] for name in model.modalities}
 targets = {task: data["target." + task] for task in model.tasks}
 state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
 outputs = model.predict(images, verbose=0)
+maps = drifa_keras.explain.grad_cam(model, images, task="lesion", class_index=1)
 model.fit(images, targets, batch_size=4, shuffle=False, verbose=0)
 model.save(folder + "/" + backend + ".keras")
 np.savez(
@@ -40,6 +42,7 @@ np.savez(
     **{"before." + task: values for task, values in outputs.items()},
     **{"after." + task: v for task, v in model.predict(images, verbose=0).items()},
     **{"state.%d" % i: value for i, value in enumerate(state)},
+    **{"map." + name: values for name, values in maps.items()},
 )
 """
 
@@ -76,6 +79,9 @@ def trained(tmp_path_factory):
         folder / "data.npz",
         **{f"image.{name}": array for name, array in images.items()},
         **{f"target.{task}": array for task, array in targets.items()},
+    )
+    np.savez(
+        folder / "maps.npz", **grad_cam(model, images, task="lesion", class_index=1)
     )
     # The step that the other backends are to make, too.
     outputs = model.predict(images, verbose=0)
@@ -121,6 +127,11 @@ def test_another_backend_carries_on(backend, trained):
             theirs[f"after.{task}"], after[task], atol=1e-3, rtol=0
         )
         assert np.abs(after[task] - values).max() > 1e-3
+    with np.load(folder / "maps.npz") as maps:
+        assert set(maps) == set(images)
+        for name, values in maps.items():
+            assert values.max() == 1
+            np.testing.assert_allclose(theirs[f"map.{name}"], values, atol=1e-3, rtol=0)
 
     back = keras.models.load_model(folder / f"{backend}.keras")
     assert int(as_numpy(back.optimizer.iterations)) == 3
