@@ -117,6 +117,7 @@ def test_again_gives_the_same(run, report, arrays):
             np.testing.assert_array_equal(file[name], array)
 
 
+@pytest.mark.filterwarnings("ignore:Class .* is absent")
 def test_more_cases_than_images(make_run):
     """And no more points than t-SNE can place."""
     run = make_run({"reader": "phantoms", "options": {"n": 20, "image_size": 16}})
