@@ -149,7 +149,7 @@ def test_sure_answers_have_maps_too(images):
     probabilities = model.predict(images["a"], verbose=0).max(axis=1)
     sure = probabilities == 1
     assert sure.sum() > 2
-    assert (grad_cam(model, images["a"])["a"][sure].max(axis=(1, 2)) == 1).all()
+    assert grad_cam(model, images["a"])["a"][sure].any(axis=(1, 2)).all()
 
 
 def test_no_evidence_is_a_map_of_zeros(images):
