@@ -130,7 +130,7 @@ def test_another_backend_carries_on(backend, trained):
     with np.load(folder / "maps.npz") as maps:
         assert set(maps) == set(images)
         for name, values in maps.items():
-            assert values.max() == 1
+            assert values.any()
             np.testing.assert_allclose(theirs[f"map.{name}"], values, atol=1e-3, rtol=0)
 
     back = keras.models.load_model(folder / f"{backend}.keras")
