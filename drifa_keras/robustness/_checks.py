@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 NORMS = ("linf", "l2")
+LOSSES = ("ce", "dlr")
 
 
 def check_count(name: str, value) -> int:
@@ -16,6 +17,13 @@ def check_count(name: str, value) -> int:
             f"`{name}` must be an integer of at least 1. Received: {value!r}."
         )
     return value
+
+
+def check_loss(loss) -> str:
+    """Returns the name of a loss, or raises a `ValueError`."""
+    if loss not in LOSSES:
+        raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={loss!r}.")
+    return loss
 
 
 def check_eps(eps, norm) -> float:

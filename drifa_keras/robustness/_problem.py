@@ -122,6 +122,16 @@ class Problem:
             for name, image in self._images.items()
         }
 
+    def require_three_classes(self) -> None:
+        """Raises a `ValueError` if a task under attack has two classes."""
+        for task, classes in self.victim.tasks.items():
+            if classes < 3 and (self.labels[task] >= 0).any():
+                raise ValueError(
+                    'The loss "dlr", the difference of logits ratio, needs at least '
+                    f"three classes. Task {task!r} has {classes}. Use the loss "
+                    '"ce", or leave the task out by `tasks`.'
+                )
+
     def assess(self, vectors, rows, loss="ce") -> Assessment:
         """Asks the classifier about changed images, means over the draws.
 

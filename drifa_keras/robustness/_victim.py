@@ -148,7 +148,8 @@ def _cross_entropy(z, one_hot):
 
 def _logits_ratio(z, one_hot):
     """Difference of logits ratio: Croce and Hein, ICML 2020, Eq. 6."""
-    highest = ops.top_k(z, 3)[0]
+    # Of two classes it is a number that nothing is made of: see `require`.
+    highest = ops.top_k(z, min(3, z.shape[-1]))[0]
     own = ops.sum(z * one_hot, axis=-1)
     other = ops.where(own == highest[:, 0], highest[:, 1], highest[:, 0])
-    return (other - own) / (highest[:, 0] - highest[:, 2] + 1e-12)
+    return (other - own) / (highest[:, 0] - highest[:, -1] + 1e-12)

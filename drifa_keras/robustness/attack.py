@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from drifa_keras.robustness._checks import check_count
+from drifa_keras.robustness._checks import check_count, check_loss
 from drifa_keras.robustness._problem import Best, Problem
 from drifa_keras.robustness._victim import victim_of
 
@@ -28,6 +28,8 @@ class Attack:
         for name in ("restarts", "steps", "queries"):
             if hasattr(self, name):
                 check_count(name, getattr(self, name))
+        if hasattr(self, "loss"):
+            check_loss(self.loss)
 
     def __call__(
         self,
@@ -101,8 +103,14 @@ class Attack:
         images = list(images.values())
         return images if isinstance(x, (list, tuple)) else images[0]
 
+    def require(self, problem: Problem) -> None:
+        """Raises a `ValueError` if the attack is not for such a problem."""
+        if getattr(self, "loss", None) == "dlr":
+            problem.require_three_classes()
+
     def search(self, problem: Problem) -> np.ndarray:
         """Returns changed images, `(n, numbers)`."""
+        self.require(problem)
         best = Best(problem)
         if problem.eps > 0:
             for _ in range(self.restarts):

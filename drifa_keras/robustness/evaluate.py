@@ -145,6 +145,8 @@ def evaluate(
         at = check_eps(check_at, "linf")
         checks = _check_cells(at, draws, trial.is_random, surrogate is not None)
     cells = [*main, *tree.flatten(checks)]
+    for cell in cells:
+        cell.attack.require(trial.problem)
     for number, cell in enumerate(cells):
         if progress is not None:
             progress(number, len(cells), str(cell))

@@ -40,7 +40,7 @@ class Square(Attack):
                 f"`share` must be above 0 and at most 1. Received: {self.share!r}."
             )
 
-    def climb(self, problem, rows, best):
+    def require(self, problem):
         if problem.norm != "linf":
             raise ValueError(
                 "The Square attack is for the maximum norm. Received: "
@@ -52,6 +52,8 @@ class Square(Attack):
                 "The Square attack changes images (height, width, channels). Input "
                 f"{flat[0]!r} has the shape {problem.shapes[flat[0]]}."
             )
+
+    def climb(self, problem, rows, best):
         x = problem.project(problem.clean[rows] + self._stripes(problem, rows), rows)
         found = problem.assess(x, rows, "margin")
         best.update(x, rows, found)
