@@ -340,6 +340,80 @@ def _explain(
     _print_files(opened)
 
 
+@app.command("attack")
+def _attack(
+    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    eps: Annotated[
+        str, typer.Option(help="Largest changes of a pixel, as shares of its range.")
+    ] = "1/255,2/255,4/255,8/255",
+    images: Annotated[int, typer.Option(help="Number of test cases.", min=1)] = 200,
+    protocol: Annotated[
+        str, typer.Option(help="light, or full: all attacks, with restarts; hours.")
+    ] = "light",
+    draws: Annotated[
+        str, typer.Option(help="Draws behind a gradient, for a random network.")
+    ] = "1,5,10",
+    votes: Annotated[
+        int, typer.Option(help="Draws behind an answer of a random network.", min=1)
+    ] = 10,
+    each_task: Annotated[
+        bool, typer.Option(help="Also attack every task by itself.")
+    ] = False,
+    each_modality: Annotated[
+        bool, typer.Option(help="Also change every modality by itself.")
+    ] = False,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(help="Another run, whose network makes images to try on this."),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets, if it has moved."),
+    ] = None,
+):
+    """Attack a run, and look for signs that attacks fail for the wrong reason.
+
+    What is done is kept: an interrupted command goes on where it stopped.
+    """
+    _start_backend()
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from drifa_keras.evaluation import attack_run
+    from drifa_keras.report.robustness import robustness_figures
+    from drifa_keras.runs import Run
+
+    opened = Run.open(run)
+    sizes = [_fraction("--eps", part) for part in eps.split(",")]
+    counts = [int(_fraction("--draws", part)) for part in draws.split(",")]
+    columns = Progress.get_default_columns()[:2]
+    with Progress(
+        *columns, MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    ) as bar:
+        task = bar.add_task("attacks")
+
+        def progress(done, count, name):
+            bar.update(task, completed=done, total=count, description=name[:40])
+            if name and not console.is_terminal:
+                console.print(f"{done + 1}/{count} {name}", soft_wrap=True)
+
+        report = attack_run(
+            opened,
+            sizes,
+            images=images,
+            protocol=protocol,
+            draws=counts,
+            votes=votes,
+            each_task=each_task,
+            each_modality=each_modality,
+            surrogate=None if transfer is None else Run.open(transfer),
+            data_root=data_root,
+            progress=progress,
+        )
+    _print_robustness(report)
+    _draw(opened, "robustness", report, robustness_figures)
+    _print_files(opened)
+
+
 @app.command("report")
 def _report(
     run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
@@ -660,6 +734,45 @@ def _draw(run, name, report, figures):
         (folder / f"{title}.png").write_bytes(to_png(figure))
 
 
+def _fraction(option, text):
+    from drifa_keras.configs.schema import as_share
+
+    value = as_share(text.strip())
+    if not isinstance(value, float):
+        raise ValueError(
+            f"{option} takes numbers or fractions with commas between them. Received: "
+            f"{text!r}."
+        )
+    return value
+
+
+def _print_robustness(report):
+    trained = report["trained"]
+    how = "clean images"
+    if trained:
+        how = f"PGD-{trained['steps']}, eps {trained['eps'] * 255:g}/255"
+    table = Table(
+        title=f"Accuracy under attack: {report['images']} test cases, trained on {how}"
+    )
+    table.add_column("eps")
+    tasks = report["tasks"]
+    for task, found in tasks.items():
+        table.add_column(f"{task}\n{found['images']} images", justify="right")
+    table.add_row("0", *(_cell(found["clean"]) for found in tasks.values()))
+    for row, size in enumerate(report["eps"]):
+        cells = [_cell(found["union"][row]["accuracy"]) for found in tasks.values()]
+        table.add_row(f"{size * 255:g}/255", *cells)
+    console.print(table)
+    console.print("What survives every attack of at most that size.")
+    for check in report["checks"]:
+        if check["holds"] is False:
+            console.print(
+                f"{check['task']}: the check {check['check']!r} fails "
+                f"({check['value']:+.3f}): attacks may fail for reasons of their own, "
+                "and the accuracies above are too high."
+            )
+
+
 def _print_uncertainty(report):
     from drifa_keras.evaluation import METRICS
 
@@ -717,6 +830,8 @@ def _print_files(run):
         "uncertainty.json": "calibration, prediction sets, selective prediction",
         "uncertainty.npz": "the uncertainty of every test image",
         "explain.json": "what was looked at, and what each modality changes",
+        "robustness.json": "accuracy under attack, and checks of the attacks",
+        "attacks.npz": "the outcome of every attack, to go on from",
         "report.html": "everything on one page, for a browser",
         "figures": "the figures, as PNG",
         "predictions.npz": "the prediction of every test image",

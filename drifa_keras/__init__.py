@@ -31,6 +31,7 @@ __all__ = [
     "models",
     "predict",
     "report",
+    "robustness",
     "runs",
     "training",
     "uncertainty",
@@ -44,6 +45,7 @@ _ON_USE = (
     "explain",
     "gradients",
     "report",
+    "robustness",
     "runs",
     "training",
 )

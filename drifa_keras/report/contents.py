@@ -96,6 +96,16 @@ class Contents:
         return self._arrays("explain.npz")
 
     @cached_property
+    def robustness(self) -> dict | None:
+        """What `drifa attack` measured."""
+        return self._json("robustness.json")
+
+    @cached_property
+    def robustness_arrays(self) -> dict[str, np.ndarray] | None:
+        """What the figures of attacks are drawn from."""
+        return self._arrays("robustness.npz")
+
+    @cached_property
     def audits(self) -> list[dict]:
         """What `drifa data audit` found, in any folder of the run."""
         return [_read(path) for path in sorted(self.run.folder.glob("*/audit.json"))]

@@ -7,6 +7,10 @@ from drifa_keras.report.figures.classification import (
 )
 from drifa_keras.report.figures.embedding import tsne_scatter
 from drifa_keras.report.figures.images import grad_cam_panels, image_grid
+from drifa_keras.report.figures.robustness import (
+    accuracy_curves,
+    adversarial_examples,
+)
 from drifa_keras.report.figures.training import training_curves
 from drifa_keras.report.figures.uncertainty import (
     entropy_histogram,
@@ -15,6 +19,8 @@ from drifa_keras.report.figures.uncertainty import (
 )
 
 __all__ = [
+    "accuracy_curves",
+    "adversarial_examples",
     "confusion_matrix",
     "entropy_histogram",
     "grad_cam_panels",

@@ -12,7 +12,8 @@ from matplotlib.patheffects import withStroke
 
 from drifa_keras.report.style import FAINT, GREY, HouseFigure, styled
 
-_SIDE = 1.6
+# Inches of an image.
+SIDE = 1.6
 
 
 @styled
@@ -37,13 +38,13 @@ def image_grid(
     Raises:
         ValueError: If there is no image, or the lengths differ.
     """
-    count = _count_cases(images, captions)
+    count = count_cases(images, captions)
     columns = min(columns, count)
     blocks = -(-count // columns)
     figure = HouseFigure(
         figsize=(
-            max(_SIDE * columns + 0.3, 3.2),
-            (_SIDE * len(images) + 0.4) * blocks + 0.3,
+            max(SIDE * columns + 0.3, 3.2),
+            (SIDE * len(images) + 0.4) * blocks + 0.3,
         )
     )
     grid = figure.subplots(blocks * len(images), columns, squeeze=False)
@@ -53,11 +54,13 @@ def image_grid(
         block, column = divmod(case, columns)
         for offset, (modality, of_modality) in enumerate(images.items()):
             ax = grid[block * len(images) + offset, column]
-            _show(ax, of_modality[case])
+            show_image(ax, of_modality[case])
             if column == 0 and len(images) > 1:
                 ax.set_ylabel(modality)
             if offset == 0 and captions is not None:
-                ax.set_title(_wrapped(captions[case], 27), fontsize=7, loc="center")
+                ax.set_title(
+                    wrapped_caption(captions[case], 27), fontsize=7, loc="center"
+                )
     figure.suptitle(title)
     return figure
 
@@ -98,11 +101,11 @@ def grad_cam_panels(
             f"There are maps of {unknown[0]!r} but no images. Images: {sorted(images)}."
         )
     images = {name: images[name] for name in images if name in maps}
-    count = _count_cases(
+    count = count_cases(
         {**images, **{f"map {name}": maps[name] for name in maps}}, captions
     )
     figure = HouseFigure(
-        figsize=(max(_SIDE * 3 * len(images), 4.8), (_SIDE + 0.35) * count + 0.4)
+        figsize=(max(SIDE * 3 * len(images), 4.8), (SIDE + 0.35) * count + 0.4)
     )
     rows = figure.subfigures(count, 1, squeeze=False)[:, 0]
     for case, row in enumerate(rows):
@@ -111,20 +114,23 @@ def grad_cam_panels(
             image, heat = of_modality[case], np.asarray(maps[name][case], "float64")
             plain, overlay, boxed = axes[3 * place : 3 * place + 3]
             for ax in (plain, overlay, boxed):
-                _show(ax, image)
+                show_image(ax, image)
             if np.any(image) and heat.max() > 0:
                 _overlay(overlay, heat, image.shape)
                 boxed.add_patch(_box(heat, image.shape, share))
             plain.set_title(name, fontsize=8)
         if captions is not None:
             row.suptitle(
-                _wrapped(captions[case], 26 * len(axes)), x=0.01, ha="left", fontsize=9
+                wrapped_caption(captions[case], 26 * len(axes)),
+                x=0.01,
+                ha="left",
+                fontsize=9,
             )
     figure.suptitle(title)
     return figure
 
 
-def _show(ax, image):
+def show_image(ax, image):
     """Draws one image, in colour or in grey, without axes."""
     image = np.asarray(image, "float32")
     ax.set_axis_on()
@@ -174,7 +180,8 @@ def _box(heat, shape, share):
     )
 
 
-def _count_cases(images, captions):
+def count_cases(images, captions):
+    """Number of cases, or a `ValueError` if there are not as many of everything."""
     lengths = {name: len(of_modality) for name, of_modality in images.items()}
     if captions is not None:
         lengths["captions"] = len(captions)
@@ -186,7 +193,8 @@ def _count_cases(images, captions):
     return min(lengths.values())
 
 
-def _wrapped(text, width):
+def wrapped_caption(text, width):
+    """A caption in lines of at most `width` letters."""
     return "\n".join(
         textwrap.fill(line, width, max_lines=3) for line in str(text).splitlines()
     )

@@ -8,6 +8,7 @@ from drifa_keras.report.sections.overview import (
     summary_section,
 )
 from drifa_keras.report.sections.results import partners_section, results_section
+from drifa_keras.report.sections.robustness import robustness_section
 from drifa_keras.report.sections.training import training_section
 from drifa_keras.report.sections.uncertainty import uncertainty_section
 
@@ -22,6 +23,7 @@ SECTIONS = (
     partners_section,
     uncertainty_section,
     explain_section,
+    robustness_section,
 )
 
 __all__ = ["SECTIONS"]

@@ -1,0 +1,208 @@
+"""Attacking a run on its test split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, MutableMapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drifa_keras import robustness, uncertainty
+from drifa_keras.data import Pairing, once
+from drifa_keras.runs import Run, load_images, read_sources, read_splits
+
+_PROTOCOLS = {"light": robustness.LIGHT, "full": robustness.FULL}
+_EXAMPLES = 4
+
+
+def attack_run(
+    run: Run,
+    eps: Sequence[float] = (1 / 255, 2 / 255, 4 / 255, 8 / 255),
+    images: int = 200,
+    protocol: str = "light",
+    draws: Sequence[int] = (1, 5, 10),
+    votes: int = 10,
+    each_task: bool = False,
+    each_modality: bool = False,
+    surrogate: Run | None = None,
+    data_root: str | Path | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict:
+    """Attacks a run on its test split.
+
+    Writes `robustness.json`, and `robustness.npz` with some examples: images
+    `image.clean.<modality>` and `image.attacked.<modality>`, `eps`, and for each task
+    `<task>.clean` and `<task>.attacked`, the answers. `attacks.npz` keeps the outcome
+    of every attack that is done, so that a run that was interrupted goes on, and one
+    with more attacks adds to it. Of an ensemble, the first member is attacked.
+
+    Args:
+        run: The run.
+        eps: Largest changes of a pixel, as shares of 255.
+        images: Number of test cases, those first that have labels for all tasks.
+        protocol: `"light"` or `"full"`: `drifa_keras.robustness.LIGHT` or `FULL`.
+        draws: As for `drifa_keras.robustness.evaluate`.
+        votes: As there.
+        each_task: As there.
+        each_modality: As there.
+        surrogate: A run whose network makes images to try on this one.
+        data_root: Folder that holds the data sets, where it is no longer the one of
+            the training.
+        progress: As for `drifa_keras.robustness.evaluate`.
+
+    Returns:
+        What `robustness.json` holds: what `drifa_keras.robustness.evaluate` returns,
+        the `protocol`, and how the run was `trained`.
+
+    Raises:
+        ValueError: If an argument is not usable, or the data is not as its reader
+            expects.
+    """
+    if protocol not in _PROTOCOLS:
+        raise ValueError(
+            f"`protocol` must be one of {list(_PROTOCOLS)}. Received: {protocol!r}."
+        )
+    if not isinstance(images, int) or images < 1:
+        raise ValueError(
+            f"`images` must be an integer of at least 1. Received: {images!r}."
+        )
+    config = run.at(data_root)
+    pairing = read_sources(config)
+    test = read_splits(run, pairing).take(pairing, "test")
+    test = load_images(test, config, progress=progress is not None)
+    x, y = _cases(test, config, images)
+    model = _network(run)
+    settings = [config.seed, votes, images, list(config.data.size)]
+    outcomes = _Outcomes(run.folder / "attacks.npz", run.model_path, settings)
+    report = robustness.evaluate(
+        model,
+        x,
+        y,
+        eps,
+        _PROTOCOLS[protocol],
+        draws=draws,
+        votes=votes,
+        each_task=each_task,
+        each_modality=each_modality,
+        surrogate=None if surrogate is None else _network(surrogate),
+        seed=config.seed,
+        outcomes=outcomes,
+        progress=progress,
+    )
+    adversarial = config.training.adversarial
+    report = {
+        "protocol": protocol,
+        "trained": None if adversarial is None else adversarial.model_dump(),
+        **report,
+    }
+    for task, found in report["tasks"].items():
+        found["classes"] = list(run.class_names[task])
+    arrays = _examples(model, x, y, report["check_at"], config.seed)
+    np.savez_compressed(run.folder / "robustness.npz", **arrays)
+    run.write_json("robustness.json", report)
+    return report
+
+
+def _network(run):
+    model = run.load_model()
+    return model.members[0] if isinstance(model, uncertainty.Ensemble) else model
+
+
+def _cases(test: Pairing, config, count):
+    """Images and labels of some test cases; -1 where a case is only a partner."""
+    batches, indices, counted = once(
+        test,
+        image_size=config.data.size,
+        batch_size=config.evaluation.batch_size,
+        seed=config.seed,
+    )
+    labels = {}
+    for task in test.tasks:
+        column = test.source_of_task(task)
+        of_row = test.sources[column].targets[task][indices[:, column]]
+        labels[task] = np.where(counted[:, column], of_row, -1)
+    known = np.sum([values >= 0 for values in labels.values()], axis=0)
+    some = np.random.default_rng(config.seed).permutation(len(indices))
+    rows = some[np.argsort(-known[some], kind="stable")][:count]
+    read = list(batches.as_numpy_iterator())
+    images = {
+        name: np.concatenate([batch[name] for batch in read])[rows].astype("float32")
+        for name in read[0]
+    }
+    return images, {task: values[rows] for task, values in labels.items()}
+
+
+def _examples(model, x, y, eps, seed):
+    """Cases that are answered rightly, before and after an attack on all tasks."""
+    before = {task: p.argmax(axis=1) for task, p in _answers(model, x).items()}
+    right = np.all(
+        [(before[task] == labels) & (labels >= 0) for task, labels in y.items()], axis=0
+    )
+    rows = np.flatnonzero(right)[:_EXAMPLES]
+    if not len(rows):
+        return {"eps": np.float32(eps)}
+    clean = {name: images[rows] for name, images in x.items()}
+    labels = {task: values[rows] for task, values in y.items()}
+    attack = robustness.PGD(20)
+    attacked = attack(model, clean, labels, eps, draws=5, seed=seed)
+    after = {task: p.argmax(axis=1) for task, p in _answers(model, attacked).items()}
+    arrays = {"eps": np.float32(eps)}
+    for name in x:
+        arrays[f"image.clean.{name}"] = clean[name]
+        arrays[f"image.attacked.{name}"] = attacked[name]
+    for task in y:
+        arrays[f"{task}.clean"] = before[task][rows]
+        arrays[f"{task}.attacked"] = after[task]
+    return arrays
+
+
+def _answers(model, images):
+    return model.predict(images, verbose=0)
+
+
+class _Outcomes(MutableMapping):
+    """Outcomes of attacks in a file, which is whole at any moment.
+
+    Args:
+        path: The file. What it holds of another network or of other settings is left
+            out.
+        model: File of the network.
+        settings: What the outcomes depend on beside their names, JSON-able.
+    """
+
+    def __init__(self, path: Path, model: Path, settings):
+        text = json.dumps(settings).encode()
+        self._origin = hashlib.sha256(model.read_bytes() + text).hexdigest()
+        self._path = path
+        self._known = {}
+        if path.is_file():
+            with np.load(path) as arrays:
+                if str(arrays["origin"]) == self._origin:
+                    names = arrays["names"].tolist()
+                    self._known = {k: arrays[str(i)] for i, k in enumerate(names)}
+
+    def __getitem__(self, name):
+        return self._known[name]
+
+    def __setitem__(self, name, outcome):
+        self._known[name] = outcome
+        arrays = {str(i): array for i, array in enumerate(self._known.values())}
+        names = np.array(list(self._known))
+        part = self._path.with_suffix(".part.npz")
+        with part.open("wb") as file:
+            np.savez_compressed(file, origin=self._origin, names=names, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._path)
+
+    def __delitem__(self, name):
+        del self._known[name]
+
+    def __iter__(self):
+        return iter(self._known)
+
+    def __len__(self):
+        return len(self._known)

@@ -1,0 +1,130 @@
+"""How answers hold out against attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from drifa_keras.report.figures.images import (
+    SIDE,
+    count_cases,
+    show_image,
+    wrapped_caption,
+)
+from drifa_keras.report.style import (
+    FAINT,
+    GREY,
+    HouseFigure,
+    legend_below,
+    line_styles,
+    styled,
+)
+
+
+@styled
+def accuracy_curves(
+    curves: Mapping[str, np.ndarray],
+    xlabel: str,
+    ticks: Mapping[float, str] | None = None,
+    log: bool = False,
+    title: str | None = None,
+) -> Figure:
+    """Accuracy against the strength of an attack, with intervals.
+
+    Args:
+        curves: Label to `(points, 4)`: strength, accuracy, and the ends of its
+            interval.
+        xlabel: What the strength is.
+        ticks: Strength to the text below it.
+        log: Whether strengths double from place to place.
+        title: Title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no curve, or one that is no such array.
+    """
+    shapes = {label: np.shape(curve) for label, curve in curves.items()}
+    if not curves or any(len(s) != 2 or s[1] != 4 or not s[0] for s in shapes.values()):
+        raise ValueError(
+            "Expected curves of shape (points, 4): strength, accuracy, lower and upper "
+            f"end of its interval. Received: {shapes}."
+        )
+    figure = HouseFigure(figsize=(5.2, 3.6))
+    ax = figure.subplots()
+    handles = []
+    for curve, line in zip(curves.values(), line_styles(len(curves)), strict=True):
+        x, y, low, high = np.asarray(curve, "float64").T
+        (handle,) = ax.plot(x, y, marker="o", **line)
+        ax.fill_between(x, low, high, color=line["color"], alpha=0.15, linewidth=0)
+        handles.append(handle)
+    if log:
+        ax.set_xscale("log", base=2)
+    if ticks:
+        ax.set_xticks(list(ticks), list(ticks.values()))
+    ax.set(xlabel=xlabel, ylabel="accuracy", ylim=(-0.03, 1.03))
+    legend_below(figure, handles, list(curves))
+    figure.suptitle(title)
+    return figure
+
+
+@styled
+def adversarial_examples(
+    clean: Mapping[str, np.ndarray],
+    attacked: Mapping[str, np.ndarray],
+    eps: float,
+    captions: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Images before and after an attack, and between them what it changed.
+
+    Args:
+        clean: Modality to images `(n, height, width, channels)` of 0..255.
+        attacked: The same, changed.
+        eps: Largest change as a share of 255: it is drawn as black or white, no
+            change as grey.
+        captions: Text above each row, `(n,)`.
+        title: Title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no image, or the lengths differ.
+    """
+    count = count_cases(
+        {**clean, **{f"attacked {name}": attacked[name] for name in attacked}}, captions
+    )
+    figure = HouseFigure(
+        figsize=(max(SIDE * 3 * len(clean), 4.8), (SIDE + 0.35) * count + 0.4)
+    )
+    rows = figure.subfigures(count, 1, squeeze=False)[:, 0]
+    for case, row in enumerate(rows):
+        axes = row.subplots(1, 3 * len(clean))
+        for place, name in enumerate(clean):
+            before = np.asarray(clean[name][case], "float32")
+            after = np.asarray(attacked[name][case], "float32")
+            plain, change, changed = axes[3 * place : 3 * place + 3]
+            show_image(plain, before)
+            show_image(changed, after)
+            _show_change(change, after - before, 255 * eps)
+            plain.set_title(name, fontsize=8)
+            change.set_title(f"change x {0.5 / eps:.0f}", fontsize=7, color=GREY)
+        if captions is not None:
+            caption = wrapped_caption(captions[case], 26 * len(axes))
+            row.suptitle(caption, x=0.01, ha="left", fontsize=9)
+    figure.suptitle(title)
+    return figure
+
+
+def _show_change(ax, change, largest):
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set(visible=True, color=FAINT)
+    shade = np.clip(0.5 + change / (2 * largest), 0, 1)
+    if shade.shape[-1] != 3:
+        shade = shade[..., :1].repeat(3, axis=-1)
+    ax.imshow(shade, interpolation="nearest")
