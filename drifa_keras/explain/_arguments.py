@@ -4,67 +4,13 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from keras import ops
 
-
-def named_arrays(model: keras.Model, x) -> dict[str, np.ndarray]:
-    """Checks the images of a model and keys them by the names of its inputs.
-
-    Args:
-        model: A Functional model.
-        x: Dict of arrays keyed by the names of the inputs, a list of arrays in the
-            order of the inputs, or the one array of a model with one input.
-
-    Returns:
-        Dict of NumPy arrays, in the order of the model's inputs.
-
-    Raises:
-        ValueError: If names, shapes or the numbers of samples do not fit.
-    """
-    shapes = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
-    if not isinstance(x, dict):
-        arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-        if len(arrays) != len(shapes):
-            raise ValueError(
-                f"The model has {len(shapes)} inputs. Received: {len(arrays)}. Pass a "
-                f"dict with the keys {list(shapes)}."
-            )
-        x = dict(zip(shapes, arrays, strict=True))
-    if set(x) != set(shapes):
-        odd = sorted(set(x) ^ set(shapes), key=str)[0]
-        raise ValueError(
-            f"{'Unknown' if odd in x else 'Missing'} input {odd!r}. The model has the "
-            f"inputs {list(shapes)}. Received: {sorted(x, key=str)}. An absent image "
-            "is one of zeros."
-        )
-    arrays = {name: _as_numpy(x[name]) for name in shapes}
-    for name, wanted in shapes.items():
-        shape = arrays[name].shape
-        if len(shape) != len(wanted) or any(
-            size not in (None, received)
-            for size, received in zip(wanted[1:], shape[1:], strict=True)
-        ):
-            raise ValueError(
-                f"Input {name!r} takes arrays of shape {wanted}. Received: {shape}."
-            )
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1 or not all(lengths.values()):
-        raise ValueError(
-            f"All inputs need equally many samples, at least one. Received: {lengths}."
-        )
-    return arrays
+from drifa_keras.gradients import outputs_by_task
 
 
 def sizes_of(arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """The shapes of one sample."""
     return {name: array.shape[1:] for name, array in arrays.items()}
-
-
-def outputs_by_task(model: keras.Model) -> dict:
-    """The outputs of a Functional model by their keys, or else their names."""
-    if isinstance(model.output, dict):
-        return model.output
-    return dict(zip(model.output_names, model.outputs, strict=True))
 
 
 def pick_task(model: keras.Model, task: str | None):
@@ -109,7 +55,3 @@ def class_indices(class_index, count: int, classes: int, task: str) -> np.ndarra
             f"values from {indices.min()} to {indices.max()}."
         )
     return np.broadcast_to(indices, (count,))
-
-
-def _as_numpy(array):
-    return array if isinstance(array, np.ndarray) else ops.convert_to_numpy(array)

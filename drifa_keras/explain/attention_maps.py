@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from drifa_keras.explain._arguments import named_arrays, sizes_of
+from drifa_keras.explain._arguments import sizes_of
 from drifa_keras.explain._graph import lay_open, streams
-from drifa_keras.gradients import with_named_inputs
+from drifa_keras.gradients import named_arrays, with_named_inputs
 from drifa_keras.layers import MFA, MIFA, RRABlock
 
 

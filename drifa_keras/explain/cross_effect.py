@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from drifa_keras.explain._arguments import class_indices, named_arrays, pick_task
-from drifa_keras.gradients import with_named_inputs
+from drifa_keras.explain._arguments import class_indices, pick_task
+from drifa_keras.gradients import named_arrays, with_named_inputs
 
 
 @dataclass(frozen=True, eq=False)

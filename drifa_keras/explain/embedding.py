@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from drifa_keras.explain._arguments import named_arrays, outputs_by_task, sizes_of
+from drifa_keras.explain._arguments import sizes_of
 from drifa_keras.explain._graph import lay_open
 from drifa_keras.explain._heads import features_of
-from drifa_keras.gradients import with_named_inputs
+from drifa_keras.gradients import named_arrays, outputs_by_task, with_named_inputs
 
 
 def embedding(model: keras.Model, x, batch_size: int = 32) -> dict[str, np.ndarray]:

@@ -10,16 +10,16 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from drifa_keras.explain._arguments import (
-    class_indices,
-    named_arrays,
-    pick_task,
-    sizes_of,
-)
+from drifa_keras.explain._arguments import class_indices, pick_task, sizes_of
 from drifa_keras.explain._graph import lay_open, reached_from
 from drifa_keras.explain._heads import logits_of
 from drifa_keras.explain._maps import feature_maps, finest_deep_map
-from drifa_keras.gradients import in_batches, value_and_grad, with_named_inputs
+from drifa_keras.gradients import (
+    in_batches,
+    named_arrays,
+    value_and_grad,
+    with_named_inputs,
+)
 
 _METHODS = ("grad_cam", "grad_cam++")
 

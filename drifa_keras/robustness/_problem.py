@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops, tree
 
-from drifa_keras.explain._arguments import named_arrays
-from drifa_keras.gradients import in_batches
+from drifa_keras.gradients import in_batches, named_arrays
 from drifa_keras.robustness._checks import (
     check_bounds,
     check_count,

@@ -10,8 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from drifa_keras.explain._arguments import outputs_by_task
-from drifa_keras.gradients import stateless, value_and_grad, with_named_inputs
+from drifa_keras.gradients import (
+    outputs_by_task,
+    stateless,
+    value_and_grad,
+    with_named_inputs,
+)
 from drifa_keras.layers import draw, seed_states, straight_through_clips
 from drifa_keras.models import MultimodalModel
 
