@@ -81,7 +81,8 @@ class Problem:
         self.norm = norm
         self.batch_size = check_count("batch_size", batch_size)
         self.victim = victim
-        self.rng = np.random.default_rng(seed)
+        # Apart, so that what an attack draws does not depend on the batches.
+        self.rng, self._seeds = np.random.default_rng(seed).spawn(2)
         check_count("draws", draws)
         images = named_arrays(victim.model, x)
         check_pixels(images, (self.low, self.high))
@@ -203,7 +204,7 @@ class Problem:
         return np.concatenate(parts, axis=1)
 
     def _new_seed(self):
-        return int(self.rng.integers(2**31))
+        return int(self._seeds.integers(2**31))
 
 
 class Best:
