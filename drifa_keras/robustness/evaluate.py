@@ -187,7 +187,7 @@ def evaluate(
                 for size in sizes
             ],
         }
-        if checks:
+        if checks and report["tasks"][task]["images"]:
             report["tasks"][task]["steps"] = [
                 {
                     "steps": cell.attack.steps,
@@ -269,6 +269,8 @@ class _Trial:
         """Share of the clean images whose gradient is zero everywhere."""
         problem = self._against(victim_of(self.model), 0.0, tasks=[task])
         rows = np.flatnonzero(problem.labels[task] >= 0)
+        if not len(rows):
+            return 0.0
         gradient = problem.assess(problem.clean[rows], rows).gradient
         return float((gradient == 0).all(axis=1).mean())
 
