@@ -384,7 +384,7 @@ def _attack(
 
     opened = Run.open(run)
     sizes = [_fraction("--eps", part) for part in eps.split(",")]
-    counts = [int(_fraction("--draws", part)) for part in draws.split(",")]
+    counts = [_whole("--draws", part) for part in draws.split(",")]
     columns = Progress.get_default_columns()[:2]
     with Progress(
         *columns, MofNCompleteColumn(), TimeElapsedColumn(), console=console
@@ -746,6 +746,16 @@ def _fraction(option, text):
     return value
 
 
+def _whole(option, text):
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"{option} takes whole numbers with commas between them. Received: "
+            f"{text!r}."
+        ) from None
+
+
 def _print_robustness(report):
     trained = report["trained"]
     how = "clean images"
@@ -813,7 +823,7 @@ def _print_uncertainty(report):
 
 
 def _cell(metric):
-    if metric is None:
+    if metric is None or metric["value"] is None:
         return "-"
     text = f"{metric['value']:.3f}"
     if metric["interval"]:

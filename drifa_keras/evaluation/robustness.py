@@ -7,8 +7,11 @@ import json
 import os
 from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
+from keras import tree
 
 from drifa_keras import robustness, uncertainty
 from drifa_keras.data import Pairing, once
@@ -16,6 +19,8 @@ from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
 _PROTOCOLS = {"light": robustness.LIGHT, "full": robustness.FULL}
 _EXAMPLES = 4
+# One batch, so that it takes no longer than a few.
+_TRIED = 32
 
 
 def attack_run(
@@ -33,9 +38,10 @@ def attack_run(
 ) -> dict:
     """Attacks a run on its test split.
 
-    Writes `robustness.json`, and `robustness.npz` with some examples: images
-    `image.clean.<modality>` and `image.attacked.<modality>`, `eps`, and for each task
-    `<task>.clean` and `<task>.attacked`, the answers. `attacks.npz` keeps the outcome
+    Writes `robustness.json`, and `robustness.npz` with some examples, those first
+    whose answers an attack changes: images `image.clean.<modality>` and
+    `image.attacked.<modality>`, `eps`, and for each task `<task>.clean` and
+    `<task>.attacked`, the answers. `attacks.npz` keeps the outcome
     of every attack that is done, so that a run that was interrupted goes on, and one
     with more attacks adds to it. Of an ensemble, the first member is attacked.
 
@@ -70,13 +76,17 @@ def attack_run(
             f"`images` must be an integer of at least 1. Received: {images!r}."
         )
     config = run.at(data_root)
+    model = _network(run)
+    other = None if surrogate is None else _network(surrogate)
+    outcomes = _Outcomes(
+        run.folder / "attacks.npz",
+        _digest(run.model_path, [config.seed, votes, images]),
+        "" if surrogate is None else _digest(surrogate.model_path),
+    )
     pairing = read_sources(config)
     test = read_splits(run, pairing).take(pairing, "test")
     test = load_images(test, config, progress=progress is not None)
     x, y = _cases(test, config, images)
-    model = _network(run)
-    settings = [config.seed, votes, images, list(config.data.size)]
-    outcomes = _Outcomes(run.folder / "attacks.npz", run.model_path, settings)
     report = robustness.evaluate(
         model,
         x,
@@ -87,7 +97,7 @@ def attack_run(
         votes=votes,
         each_task=each_task,
         each_modality=each_modality,
-        surrogate=None if surrogate is None else _network(surrogate),
+        surrogate=other,
         seed=config.seed,
         outcomes=outcomes,
         progress=progress,
@@ -100,7 +110,7 @@ def attack_run(
     }
     for task, found in report["tasks"].items():
         found["classes"] = list(run.class_names[task])
-    arrays = _examples(model, x, y, report["check_at"], config.seed)
+    arrays = _examples(model, x, y, report)
     np.savez_compressed(run.folder / "robustness.npz", **arrays)
     run.write_json("robustness.json", report)
     return report
@@ -135,54 +145,89 @@ def _cases(test: Pairing, config, count):
     return images, {task: values[rows] for task, values in labels.items()}
 
 
-def _examples(model, x, y, eps, seed):
+def _examples(model, x, y, report):
     """Cases that are answered rightly, before and after an attack on all tasks."""
-    before = {task: p.argmax(axis=1) for task, p in _answers(model, x).items()}
+    eps, votes = report["check_at"], report["votes"]
+    before = _answers(model, x, votes)
     right = np.all(
         [(before[task] == labels) & (labels >= 0) for task, labels in y.items()], axis=0
     )
-    rows = np.flatnonzero(right)[:_EXAMPLES]
-    if not len(rows):
-        return {"eps": np.float32(eps)}
-    clean = {name: images[rows] for name, images in x.items()}
-    labels = {task: values[rows] for task, values in y.items()}
-    attack = robustness.PGD(20)
-    attacked = attack(model, clean, labels, eps, draws=5, seed=seed)
-    after = {task: p.argmax(axis=1) for task, p in _answers(model, attacked).items()}
+    tried = np.flatnonzero(right)[:_TRIED]
     arrays = {"eps": np.float32(eps)}
+    if not len(tried):
+        return arrays
+    attacked = robustness.PGD(20)(
+        model,
+        {name: images[tried] for name, images in x.items()},
+        {task: labels[tried] for task, labels in y.items()},
+        eps,
+        draws=report["draws"][-1],
+        seed=report["seed"],
+    )
+    after = _answers(model, attacked, votes)
+    fooled = np.sum([after[task] != before[task][tried] for task in y], axis=0)
+    shown = np.argsort(-fooled, kind="stable")[:_EXAMPLES]
     for name in x:
-        arrays[f"image.clean.{name}"] = clean[name]
-        arrays[f"image.attacked.{name}"] = attacked[name]
+        arrays[f"image.clean.{name}"] = x[name][tried[shown]]
+        arrays[f"image.attacked.{name}"] = attacked[name][shown]
     for task in y:
-        arrays[f"{task}.clean"] = before[task][rows]
-        arrays[f"{task}.attacked"] = after[task]
+        arrays[f"{task}.clean"] = before[task][tried[shown]]
+        arrays[f"{task}.attacked"] = after[task][shown]
     return arrays
 
 
-def _answers(model, images):
-    return model.predict(images, verbose=0)
+def _answers(model, images, votes):
+    """The likeliest class of each task, in the mean of some draws."""
+    drawn = [model.predict(images, verbose=0) for _ in range(votes)]
+    mean = tree.map_structure(lambda *p: np.mean(p, axis=0), *drawn)
+    return {task: probabilities.argmax(axis=1) for task, probabilities in mean.items()}
+
+
+def _digest(path: Path, settings=None) -> str:
+    """Stands for what a file holds, and for JSON-able settings."""
+    text = json.dumps(settings).encode()
+    return hashlib.sha256(path.read_bytes() + text).hexdigest()
 
 
 class _Outcomes(MutableMapping):
     """Outcomes of attacks in a file, which is whole at any moment.
 
+    What the file holds of another origin is left out.
+
     Args:
-        path: The file. What it holds of another network or of other settings is left
-            out.
-        model: File of the network.
-        settings: What the outcomes depend on beside their names, JSON-able.
+        path: The file.
+        origin: Stands for all that outcomes depend on beside their names.
+        surrogate: Stands for the network behind those whose names begin with
+            `transfer`.
     """
 
-    def __init__(self, path: Path, model: Path, settings):
-        text = json.dumps(settings).encode()
-        self._origin = hashlib.sha256(model.read_bytes() + text).hexdigest()
-        self._path = path
-        self._known = {}
-        if path.is_file():
-            with np.load(path) as arrays:
-                if str(arrays["origin"]) == self._origin:
-                    names = arrays["names"].tolist()
-                    self._known = {k: arrays[str(i)] for i, k in enumerate(names)}
+    def __init__(self, path: Path, origin: str, surrogate: str):
+        self._path, self._origin, self._surrogate = path, origin, surrogate
+        try:
+            self._known = self._read() if path.is_file() else {}
+        except (
+            EOFError,
+            KeyError,
+            OSError,
+            ValueError,
+            BadZipFile,
+            ZlibError,
+        ) as error:
+            raise ValueError(
+                f"{path} is not what `drifa attack` wrote ({error}). Delete it: all "
+                "attacks are run again."
+            ) from error
+
+    def _read(self):
+        with np.load(self._path) as arrays:
+            if str(arrays["origin"]) != self._origin:
+                return {}
+            same = str(arrays["surrogate"]) == self._surrogate
+            return {
+                name: arrays[str(number)]
+                for number, name in enumerate(arrays["names"].tolist())
+                if same or not name.startswith("transfer ")
+            }
 
     def __getitem__(self, name):
         return self._known[name]
@@ -193,7 +238,13 @@ class _Outcomes(MutableMapping):
         names = np.array(list(self._known))
         part = self._path.with_suffix(".part.npz")
         with part.open("wb") as file:
-            np.savez_compressed(file, origin=self._origin, names=names, **arrays)
+            np.savez_compressed(
+                file,
+                origin=self._origin,
+                surrogate=self._surrogate,
+                names=names,
+                **arrays,
+            )
             file.flush()
             os.fsync(file.fileno())
         part.replace(self._path)

@@ -55,7 +55,6 @@ def robustness_figures(
             _arrays({f"PGD, {at}": steps}),
             "steps",
             {count: str(count) for count, _ in steps},
-            log=True,
             title=task,
         )
         largest = report["eps"][-1]
@@ -71,7 +70,6 @@ def robustness_figures(
                 _arrays(plateaus),
                 "draws behind a gradient",
                 {count: str(count) for count in report["draws"]},
-                log=True,
                 title=task,
             )
     clean, attacked = (
@@ -115,7 +113,7 @@ def _captions(report, arrays):
                 found["classes"][arrays[f"{task}.{which}"][case]]
                 for which in ("clean", "attacked")
             )
-            change = f"{before} becomes {after}" if before != after else before
-            parts.append(f"{task}: {change}")
+            change = f"becomes {after}" if before != after else "stays"
+            parts.append(f"{task}: {before} {change}")
         captions.append("; ".join(parts))
     return captions

@@ -22,23 +22,27 @@ from drifa_keras.report.style import (
     styled,
 )
 
+# How much of the distance between strengths the curves spread over.
+_ROOM = 0.6
+
 
 @styled
 def accuracy_curves(
     curves: Mapping[str, np.ndarray],
     xlabel: str,
     ticks: Mapping[float, str] | None = None,
-    log: bool = False,
     title: str | None = None,
 ) -> Figure:
     """Accuracy against the strength of an attack, with intervals.
+
+    Strengths are drawn at equal distances, and curves beside each other, so that none
+    hides another of the same values.
 
     Args:
         curves: Label to `(points, 4)`: strength, accuracy, and the ends of its
             interval.
         xlabel: What the strength is.
-        ticks: Strength to the text below it.
-        log: Whether strengths double from place to place.
+        ticks: Strength to the text below it; the number by default.
         title: Title.
 
     Returns:
@@ -53,19 +57,23 @@ def accuracy_curves(
             "Expected curves of shape (points, 4): strength, accuracy, lower and upper "
             f"end of its interval. Received: {shapes}."
         )
+    drawn = [np.asarray(curve, "float64").T for curve in curves.values()]
+    strengths = sorted({strength for x, *_ in drawn for strength in x})
     figure = HouseFigure(figsize=(5.2, 3.6))
     ax = figure.subplots()
+    # In the middle of its share of what lies around a strength.
+    shares = (np.arange(len(drawn)) + 0.5) / len(drawn) - 0.5
     handles = []
-    for curve, line in zip(curves.values(), line_styles(len(curves)), strict=True):
-        x, y, low, high = np.asarray(curve, "float64").T
-        (handle,) = ax.plot(x, y, marker="o", **line)
-        ax.fill_between(x, low, high, color=line["color"], alpha=0.15, linewidth=0)
+    for curve, share, line in zip(drawn, shares, line_styles(len(drawn)), strict=True):
+        x, y, low, high = curve
+        places = np.searchsorted(strengths, x) + _ROOM * share
+        (handle,) = ax.plot(places, y, marker="o", markersize=4, linewidth=1, **line)
+        ax.vlines(places, low, high, color=line["color"], alpha=0.45)
         handles.append(handle)
-    if log:
-        ax.set_xscale("log", base=2)
-    if ticks:
-        ax.set_xticks(list(ticks), list(ticks.values()))
+    texts = [(ticks or {}).get(strength, f"{strength:g}") for strength in strengths]
+    ax.set_xticks(range(len(strengths)), texts)
     ax.set(xlabel=xlabel, ylabel="accuracy", ylim=(-0.03, 1.03))
+    ax.grid(axis="x", visible=False)
     legend_below(figure, handles, list(curves))
     figure.suptitle(title)
     return figure
@@ -113,6 +121,7 @@ def adversarial_examples(
             _show_change(change, after - before, 255 * eps)
             plain.set_title(name, fontsize=8)
             change.set_title(f"change x {0.5 / eps:.0f}", fontsize=7, color=GREY)
+            changed.set_title("after", fontsize=7, color=GREY)
         if captions is not None:
             caption = wrapped_caption(captions[case], 26 * len(axes))
             row.suptitle(caption, x=0.01, ha="left", fontsize=9)

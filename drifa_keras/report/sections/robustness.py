@@ -5,19 +5,35 @@ from __future__ import annotations
 from drifa_keras.report.contents import Contents
 from drifa_keras.report.document import Absent, Part, Picture, Section, Table, Text
 from drifa_keras.report.robustness import robustness_figures
-from drifa_keras.report.sections._text import measured, number
+from drifa_keras.report.sections._text import listed, measured, number, plural
 
+# What should hold, and what is measured.
 _CHECKS = {
-    "steps": "more steps of PGD do not raise the accuracy; largest rise",
-    "eps": "a larger change does not raise the accuracy; largest rise",
-    "unbounded": "half the range of the pixels leaves nothing; accuracy left",
-    "single step": "FGSM is not stronger than PGD; gap",
-    "gradient free": "the Square attack is not stronger than PGD; gap",
-    "transfer": "images made against another network are not stronger; gap",
-    "random noise": "noise of the same size is not stronger; gap",
-    "zero gradients": "gradients lead somewhere; share of images without any",
-    "straight through": "gradients that pass clips are not stronger; gap",
-    "frozen": "accuracy with the draw known to the attack",
+    "steps": ("more steps of PGD do not raise the accuracy", "largest rise"),
+    "eps": ("a larger change does not raise the accuracy", "largest rise"),
+    "unbounded": ("changes of half the range of a pixel leave nothing", "accuracy"),
+    "single step": ("FGSM is not stronger than PGD", "accuracy less that of PGD"),
+    "gradient free": (
+        "the Square attack is not stronger than PGD",
+        "accuracy less that of PGD",
+    ),
+    "transfer": (
+        "images made against another network are not stronger than PGD",
+        "accuracy less that of PGD",
+    ),
+    "random noise": (
+        "noise of the same size is not stronger than PGD",
+        "accuracy less that of PGD",
+    ),
+    "zero gradients": (
+        "at most one image in a hundred has no gradient",
+        "share without one",
+    ),
+    "straight through": (
+        "gradients that pass clips are not stronger",
+        "accuracy less that of PGD",
+    ),
+    "frozen": ("no verdict: an attack that knows the draw", "accuracy"),
 }
 
 
@@ -29,13 +45,14 @@ def robustness_section(contents: Contents) -> Section:
         absent = Absent("Accuracy under attack", contents.command("attack"))
         return Section("robustness", title, [absent])
     figures = robustness_figures(report, arrays)
-    blocks = [Text(_what(report))]
+    blocks = [Text(_what(report, len(contents.members)))]
     failed = [check for check in report["checks"] if check["holds"] is False]
     if failed:
+        names = listed(f"{check['check']} of {check['task']}" for check in failed)
         blocks.append(
             Text(
-                "Some checks fail: attacks may fail for reasons of their own, and the "
-                "accuracies be too high.",
+                f"Checks fail ({names}): attacks may fail for reasons of their own, "
+                "and the accuracies be too high.",
                 warning=True,
             )
         )
@@ -44,7 +61,8 @@ def robustness_section(contents: Contents) -> Section:
             Picture(
                 figures["adversarial_examples"],
                 "Images before an attack, what it changed, and after it.",
-                "Each image, the change (grey is none), and the changed image.",
+                "Each image, the change (grey is none), and the changed image. Cases "
+                "whose answers an attack changes come first.",
                 photographs=True,
             )
         )
@@ -56,7 +74,7 @@ def robustness_section(contents: Contents) -> Section:
     return Section("robustness", title, blocks, parts)
 
 
-def _what(report):
+def _what(report, members):
     trained = report["trained"]
     how = "clean images"
     if trained:
@@ -65,15 +83,17 @@ def _what(report):
             f"{trained['eps'] * 255:g}/255)"
         )
     text = (
-        f"{report['images']} test cases; the network was trained on {how}. Every "
-        "attack knows the network and changes all images of a case by at most eps in "
-        "each pixel (of 0 to 255, before any rescaling); seed "
-        f"{report['seed']}. What survives all attacks counts."
+        f"{plural(report['images'], 'test case')}; the network was trained on {how}. "
+        "Attacks know the network, and change the images of a case by at most eps in "
+        f"each pixel (of 0 to 255, before any rescaling); seed {report['seed']}. What "
+        "survives all attacks counts."
     )
+    if members > 1:
+        text += f" Of the {members} members of the ensemble, the first is attacked."
     if report["random"]:
         text += (
             f" The network is random: an answer is the mean of {report['votes']} "
-            f"draws, a gradient that of {', '.join(map(str, report['draws']))} others."
+            f"draws, a gradient that of others, {listed(report['draws'])} of them."
         )
     return text
 
@@ -96,19 +116,12 @@ def _of_task(task, report, figures):
         yield Table(
             f"{task}: signs that attacks fail for the wrong reason, at eps "
             f"{report['check_at'] * 255:g}/255",
-            ["check", "what should hold", "measured", "holds"],
-            [
-                [
-                    check["check"],
-                    _CHECKS[check["check"]],
-                    number(check["value"]),
-                    {True: "yes", False: "no", None: "-"}[check["holds"]],
-                ]
-                for check in checks
-            ],
+            ["what should hold", "measured", "value", "holds"],
+            [_row(check) for check in checks],
         )
     captions = {
-        "attacks": "Accuracy against the largest change of a pixel, with intervals.",
+        "attacks": "Accuracy against the largest change of a pixel, with 95 % "
+        "intervals.",
         "attack_steps": "Accuracy against the number of steps of PGD.",
         "attack_draws": "Accuracy against the draws behind a gradient: flat where more "
         "draws find no more.",
@@ -116,6 +129,12 @@ def _of_task(task, report, figures):
     for name, caption in captions.items():
         if f"{name}_{task}" in figures:
             yield Picture(figures[f"{name}_{task}"], f"{task}: {caption}", caption)
+
+
+def _row(check):
+    should, what = _CHECKS[check["check"]]
+    holds = {True: "yes", False: "no", None: "-"}[check["holds"]]
+    return [f"{check['check']}: {should}", what, number(check["value"]), holds]
 
 
 def _label(entry, report):
