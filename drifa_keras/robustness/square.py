@@ -106,7 +106,7 @@ class Square(Attack):
             clean = problem.clean[rows[chosen], part].reshape(-1, *shape)
             images = moved[chosen, part].reshape(-1, *shape)
             images = np.where(inside, clean + change, images)
-            moved[chosen, part] = images.reshape(len(chosen), -1)
+            moved[chosen, part] = images.reshape(len(chosen), math.prod(shape))
         return problem.project(moved, rows)
 
 
