@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from drifa_keras.gradients import in_batches, value_and_grad
+from drifa_keras.gradients import in_batches, stateless, value_and_grad
+from drifa_keras.layers import AttentionNoise, draw, seed_states
 from harness import as_numpy
 
 L = keras.layers
@@ -55,6 +56,25 @@ def test_closed_form(outputs):
         np.testing.assert_allclose(as_numpy(gradients[name]), gradient, atol=1e-5)
     results = results["q"] if outputs == "dict" else results[1]
     np.testing.assert_allclose(as_numpy(results), q, atol=1e-5)
+
+
+def test_arguments_are_structures():
+    model = two_inputs()
+    x = {"a": random(5, 3), "b": random(5, 2, seed=1)}
+    scales = {"p": random(5, 4, seed=2), "q": [random(5, 4, seed=3), np.arange(5)]}
+
+    def function(results, scales, factor):
+        p = ops.sum(scales["p"] * results["p"], axis=-1)
+        q = ops.sum(scales["q"][0] * results["q"], axis=-1)
+        return factor * (p + ops.cast(scales["q"][1], q.dtype) * q)
+
+    gradient_of = value_and_grad(function, model, wrt=["b"])
+    values, gradients, results = gradient_of(x, scales, 2.0)
+    p, q = (as_numpy(results[name]) for name in "pq")
+    wanted = (scales["p"] * p).sum(1) + np.arange(5) * (scales["q"][0] * q).sum(1)
+    np.testing.assert_allclose(as_numpy(values), 2 * wanted, atol=1e-4)
+    wanted = 2 * scales["p"] @ kernel(model, "v").T
+    np.testing.assert_allclose(as_numpy(gradients["b"]), wanted, atol=1e-5)
 
 
 def test_only_what_is_asked_for_and_zero_without_a_path():
@@ -110,6 +130,46 @@ def test_state_stays_and_training_is_obeyed(training):
         np.testing.assert_allclose(as_numpy(gradients["x"]), np.full(x.shape, 0.5))
 
 
+def test_stateless_evaluates_and_moves_nothing():
+    model = keras.Sequential(
+        [
+            keras.Input((3,), name="x"),
+            L.BatchNormalization(epsilon=0.0),
+            L.Dropout(0.5, seed=1),
+            L.Dense(1, use_bias=False),
+        ]
+    )
+    x = random(8, 3)
+    call = stateless(model)
+    for factor in (1.0, -2.0):  # weights and statistics are read anew
+        weights = factor * np.array([[1.0], [2.0], [3.0]], "float32")
+        model.layers[-1].set_weights([weights])
+        model.layers[0].moving_variance.assign([factor**2] * 3)
+        before = [as_numpy(v) for v in model.variables]
+        found = as_numpy(call({"x": x}))
+        np.testing.assert_allclose(found, x / abs(factor) @ weights, atol=1e-5)
+        for variable, value in zip(model.variables, before, strict=True):
+            assert np.array_equal(as_numpy(variable), value), variable.path
+
+
+def test_stateless_draws_by_the_seeds():
+    inputs = keras.Input((50,), name="x")
+    model = keras.Model(inputs, {"y": AttentionNoise(seed=3)(inputs)})
+    call, x = stateless(model), {"x": np.zeros((2, 50))}
+    first, second = (as_numpy(call(x)["y"]) for _ in range(2))
+    assert first.any()
+    np.testing.assert_array_equal(first, second)
+    with keras.StatelessScope(state_mapping=draw(seed_states(model), 5)):
+        other = as_numpy(call(x)["y"])
+    assert (other != first).all()
+    np.testing.assert_array_equal(as_numpy(call(x)["y"]), first)
+
+
+def test_stateless_needs_a_graph():
+    with pytest.raises(ValueError, match="Functional model or a built Sequential"):
+        stateless(keras.Sequential([L.Dense(2)]))
+
+
 def test_bytes_and_half_precision():
     inputs = keras.Input((4, 4, 1), name="x")
     x = L.Conv2D(2, 3, dtype="mixed_bfloat16")(L.Rescaling(1 / 255)(inputs))
@@ -163,6 +223,21 @@ def test_in_batches(batch_size):
     # Equal batches, so that one compilation serves all.
     assert set(sizes) == {min(batch_size, 10)}
     assert len(sizes) == -(-10 // batch_size)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 10])
+def test_in_batches_that_are_full(count):
+    sizes = []
+
+    def function(x, y):
+        sizes.append((len(x), len(y["a"])))
+        return x + y["a"]
+
+    x = np.arange(count)
+    found = in_batches(function, x, {"a": 10 * x}, batch_size=4, full=True)
+    np.testing.assert_array_equal(found, 11 * x)
+    # One size, whatever the number of rows.
+    assert sizes == [(4, 4)] * -(-count // 4)
 
 
 def test_in_batches_of_nothing():

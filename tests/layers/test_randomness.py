@@ -3,13 +3,18 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
+from drifa_keras.gradients import stateless, value_and_grad
 from drifa_keras.layers import (
     AttentionNoise,
     MCDropout,
     RandomProjectionConv2D,
     RandomProjectionDepthwiseConv2D,
+    draw,
     freeze_randomness,
+    seed_states,
+    straight_through_clips,
 )
 from harness import as_numpy, random_map
 
@@ -200,3 +205,87 @@ def test_works_in_a_compiled_function_of_jax():
         assert not differ(run(), inside)
         assert not differ(predict(model), inside)
     assert differ(first, inside)
+
+
+# -- Draws without a context -----------------------------------------------------------
+
+
+def test_seed_states_are_those_of_random_layers():
+    inputs = keras.Input((10,))
+    x = keras.layers.BatchNormalization()(AttentionNoise()(inputs))
+    x = keras.layers.Dropout(0.5)(MCDropout(0.5, always_on=True)(x))
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    states = seed_states(model)
+    assert len(states) == 3
+    assert all(tuple(state.shape) == (2,) for state in states)
+    (noise,) = seed_states(model, ["draw_generator"])  # what `freeze_randomness` holds
+    assert noise is model.layers[1].draws.state
+    inputs = keras.Input((10,))
+    assert seed_states(keras.Model(inputs, keras.layers.Dense(2)(inputs))) == []
+
+
+def test_drawn_values_hold_for_a_call_and_assign_nothing():
+    model = random_model()
+    states = seed_states(model)
+    assert len(states) == 3
+    before = [as_numpy(state) for state in states]
+    call, x = stateless(model), {model.inputs[0].name: X}
+
+    def drawn(seed, held=False):
+        with keras.StatelessScope(state_mapping=draw(states, seed, held)):
+            return as_numpy(call(x))
+
+    assert differ(drawn(1), drawn(2))
+    assert not differ(drawn(1), drawn(1))
+    assert differ(drawn(1), drawn(1, held=True))
+    assert not differ(drawn(1, held=True), drawn(1, held=True))
+    with freeze_randomness(model, 1):
+        assert not differ(drawn(1, held=True), predict(model))
+    for state, value in zip(states, before, strict=True):
+        np.testing.assert_array_equal(as_numpy(state), value)
+
+
+def test_held_draws_see_each_sample_alone():
+    model = keras.Sequential([keras.Input((10,), name="x"), AttentionNoise()])
+    call, zeros = stateless(model), {"x": np.zeros((4, 10))}
+    rows = {}
+    for held in (False, True):
+        values = draw(seed_states(model), 3, held)
+        with keras.StatelessScope(state_mapping=values):
+            rows[held] = as_numpy(call(zeros))
+    np.testing.assert_array_equal(rows[True], np.tile(rows[True][:1], (4, 1)))
+    assert (rows[False][0] != rows[False][1]).all()
+
+
+def test_layers_draw_apart():
+    inputs = keras.Input((10,), name="x")
+    model = keras.Model(inputs, [AttentionNoise(seed=1)(inputs) for _ in range(2)])
+    values = draw(seed_states(model), 0)
+    assert len({int(value[0]) for _, value in values}) == 2
+    with keras.StatelessScope(state_mapping=values):
+        first, second = stateless(model)({"x": np.zeros((2, 10))})
+    assert differ(first, second)
+
+
+# -- Clips -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("straight_through", [False, True])
+def test_gradient_past_a_clip(straight_through):
+    model = keras.Sequential(
+        [keras.Input((400,), name="x"), AttentionNoise(released=True, seed=1)]
+    )
+    x = {"x": np.random.default_rng(0).uniform(-1, 2, (2, 400))}
+    gradient_of = value_and_grad(lambda y: ops.sum(y, axis=-1), model)
+    if straight_through:
+        with straight_through_clips():
+            _, gradients, y = gradient_of(x)
+    else:
+        _, gradients, y = gradient_of(x)
+    y, gradient = as_numpy(y), as_numpy(gradients["x"])
+    assert y.min() == 0 and y.max() == 1
+    inside = (y > 0) & (y < 1)
+    assert 0.1 < inside.mean() < 0.9
+    # Values are those of a clip either way; a clip's own gradient is 0 where it cuts.
+    wanted = np.ones_like(y) if straight_through else inside.astype("float32")
+    np.testing.assert_array_equal(gradient, wanted)
