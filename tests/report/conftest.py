@@ -55,6 +55,7 @@ def make_run(tmp_path_factory):
             "metrics": _write_metrics,
             "uncertainty": _write_uncertainty,
             "explain": _write_explain,
+            "robustness": _write_robustness,
         }
         for part, function in write.items():
             if part not in without:
@@ -151,6 +152,45 @@ def _write_explain(run, ids):
         }
     np.savez(run.folder / "explain.npz", **arrays)
     run.write_json("explain.json", {"split": "test", "seed": 7, "tasks": tasks})
+
+
+def _write_robustness(run, ids):
+    """Of a random network; one check of one task fails."""
+    sizes = [1 / 255, 4 / 255]
+
+    def accuracy(value):
+        return {"value": value, "interval": [value / 2, (1 + value) / 2]}
+
+    arrays, tasks, checks = {"eps": np.float32(4 / 255)}, {}, []
+    for which in ("clean", "attacked"):
+        arrays[f"image.{which}.microscopy"] = _images(run, 2).astype("float32")
+    for number, (task, names) in enumerate(run.class_names.items()):
+        attacks = [
+            {"attack": attack, "eps": eps, "aim": aim, "changed": "all"}
+            | {"draws": draws, "accuracy": accuracy(0.6 / draws)}
+            for eps in sizes
+            for aim in ("all", task)
+            for attack, draws in (("PGD-20", 1), ("PGD-20", 5), ("Square-500", 1))
+        ]
+        tasks[task] = {
+            "images": 30,
+            "classes": list(names),
+            "clean": accuracy(0.625),
+            "attacks": attacks,
+            "union": [{"eps": eps, "accuracy": accuracy(0.111)} for eps in sizes],
+            "steps": [{"steps": k, "accuracy": accuracy(0.5 / k)} for k in (1, 10)],
+        }
+        checks += [
+            {"check": "steps", "task": task, "value": 0.0, "holds": True},
+            {"check": "unbounded", "task": task, "value": 0.25, "holds": number > 0},
+            {"check": "frozen", "task": task, "value": None, "holds": None},
+        ]
+        arrays |= {f"{task}.clean": [0, 0], f"{task}.attacked": [1, 0]}
+    np.savez(run.folder / "robustness.npz", **arrays)
+    settings = {"protocol": "light", "trained": {"eps": 2 / 255, "steps": 3}}
+    settings |= {"images": 30, "eps": sizes, "random": True, "draws": [1, 5]}
+    settings |= {"votes": 10, "seed": 7, "check_at": 4 / 255}
+    run.write_json("robustness.json", {**settings, "tasks": tasks, "checks": checks})
 
 
 def _images(run, count):

@@ -80,7 +80,7 @@ def test_page_opens(opened, report, width, scheme):
     loaded = page.evaluate(
         "[...document.images].map(i => i.complete && i.naturalWidth > 0)"
     )
-    assert len(loaded) == 13 and all(loaded)
+    assert len(loaded) == 17 and all(loaded)
     # Only tables and wide figures scroll sideways, the page does not.
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.title() == f"Report on {MARKUP}"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -50,6 +51,8 @@ def each_figure(labelled):
     yield figures.grad_cam_panels(images, {"skin": np.ones((2, 2, 2))})
     points = np.zeros((90, 2))
     yield figures.tsne_scatter(points, y_true, probabilities.argmax(axis=1), NAMES)
+    yield figures.accuracy_curves({"FGSM": [[0, 0.5, 0.4, 0.6]]}, "steps")
+    yield figures.adversarial_examples(images, images, 4 / 255)
 
 
 def test_figures_leave_no_trace(labelled):
@@ -209,6 +212,59 @@ def test_tsne_counts_classes_and_errors():
     assert labels(figure) == ["a (2)", "b (2)", "c (0)", "right (3)", "wrong (1)"]
 
 
+def test_accuracy_curves_show_every_curve_and_interval():
+    same = [[0, 0.9, 0.8, 0.95], [4, 0.5, 0.375, 0.625], [8, 0.0, 0.0, 0.125]]
+    curves = {"FGSM": same, "PGD $x$": same, "_all": [same[2], same[0]]}
+    figure = figures.accuracy_curves(curves, "change", {4: "four"}, title="skin")
+    (ax,) = figure.axes
+    assert labels(figure) == list(curves)
+    assert {"skin", "change", "accuracy"} <= set(texts(figure))
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "four", "8"]
+    taken = set()
+    for line, bars, curve in zip(
+        ax.lines, ax.collections, curves.values(), strict=True
+    ):
+        strength, accuracy, low, high = np.transpose(curve)
+        np.testing.assert_array_equal(line.get_ydata(), accuracy)
+        places = line.get_xdata()
+        # Near the tick of their strength, where no other curve is.
+        np.testing.assert_array_equal(np.round(places), strength / 4)
+        assert not taken & set(places)
+        taken |= set(places)
+        ends = np.stack([[places, low], [places, high]]).transpose(2, 0, 1)
+        np.testing.assert_allclose(bars.get_segments(), ends)
+    assert len({line.get_color() for line in ax.lines}) == 3
+
+
+def test_adversarial_examples_show_the_change():
+    rng = np.random.default_rng(0)
+    clean = {
+        "skin": rng.integers(60, 200, (2, 6, 8, 3)).astype("float32"),
+        "ct": rng.integers(60, 200, (2, 6, 8, 1)).astype("float32"),
+    }
+    steps = {name: rng.uniform(-4, 4, images.shape) for name, images in clean.items()}
+    attacked = {name: clean[name] + steps[name] for name in clean}
+    captions = ["nevus becomes $x_2$", "nevus stays"]
+    figure = figures.adversarial_examples(clean, attacked, 4 / 255, captions)
+    shown = [image.get_array() for image in figure.findobj(AxesImage)]
+    wanted = [
+        images[name][case] / scale + middle
+        for case in range(2)
+        for name in clean
+        for images, scale, middle in (
+            (clean, 255, 0),
+            (steps, 8, 0.5),  # black is -4, grey 0, white 4
+            (attacked, 255, 0),
+        )
+    ]
+    assert len(shown) == len(wanted) == 12
+    for one, other in zip(shown, wanted, strict=True):
+        colours = np.broadcast_to(other, (6, 8, 3))
+        np.testing.assert_allclose(one, colours, atol=1e-5)
+    written = texts(figure)
+    assert {*captions, "skin", "ct", "change x 32", "after"} <= set(written)
+
+
 @pytest.mark.parametrize("count", [2, 20])
 def test_classes_are_told_apart(count):
     y = np.arange(count)
@@ -245,6 +301,29 @@ def test_classes_are_told_apart(count):
             figures.grad_cam_panels,
             [{"a": np.ones((1, 2, 2, 1))}, {"a": np.ones((2, 2, 2))}],
             "'map a': 2",
+        ),
+        (figures.accuracy_curves, [{}, "steps"], r"Received: \{\}"),
+        (
+            figures.accuracy_curves,
+            [{"FGSM": [[1, 0.5]]}, "steps"],
+            r"'FGSM': \(1, 2\)",
+        ),
+        (figures.accuracy_curves, [{"FGSM": np.ones((0, 4))}, "eps"], r"\(0, 4\)"),
+        (figures.adversarial_examples, [{}, {}, 0.1], "no images"),
+        (
+            figures.adversarial_examples,
+            [{"a": np.ones((2, 2, 2, 1))}, {"a": np.ones((1, 2, 2, 1))}, 0.1],
+            "'attacked a': 1",
+        ),
+        (
+            figures.adversarial_examples,
+            [{"a": np.ones((1, 2, 2, 1))}, {"b": np.ones((1, 2, 2, 1))}, 0.1],
+            r"attacked images of \['b'\], clean ones of \['a'\]",
+        ),
+        (
+            figures.adversarial_examples,
+            [{"a": np.ones((1, 2, 2, 1))}, {"a": np.ones((1, 2, 2, 1))}, 0],
+            "`eps` must be more than 0",
         ),
         (figures.tsne_scatter, [np.zeros((2, 3)), [0, 1], [0, 1], ["a", "b"]], "2, 3"),
     ],

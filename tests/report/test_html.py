@@ -104,8 +104,9 @@ def test_page_needs_no_network(report, request):
 
 def test_every_image_is_there_and_described(page):
     images = page.all("img")
-    # Training; of 2 tasks 3 results, 5 of uncertainty, 3 Grad-CAM and t-SNE each.
-    assert len(images) == 1 + 2 * (3 + 5 + 4)
+    # Training; of 2 tasks 3 results, 5 of uncertainty, 3 Grad-CAM and t-SNE, and 3 of
+    # attacks each; images under attack.
+    assert len(images) == 1 + 2 * (3 + 5 + 4 + 3) + 1
     for image in images:
         assert len(image["alt"]) > 10
         start, data = image["src"].split(",")
@@ -183,6 +184,42 @@ def test_figures_are_those_of_the_files(page, written):
     assert "microscopy0.4110.32225.0%" in page.text
 
 
+def test_accuracy_under_attack(page):
+    text = page.text
+    assert "trained on adversarial images (PGD, 3 steps, eps 2/255)" in text
+    assert "The network is random: an answer is the mean of 10 draws" in text
+    assert "others, 1 and 5 of them" in text
+    cell = text[text.index("cell: accuracy under attack") :]
+    assert "attack eps 1/255 eps 4/255" in cell
+    for name, value in (
+        ("none", "0.625 (0.312 to 0.812)"),
+        ("PGD-20, 1 draw", "0.600 (0.300 to 0.800)"),
+        ("PGD-20, 5 draws, cell alone", "0.120 (0.060 to 0.560)"),
+        ("all", "0.111 (0.056 to 0.555)"),
+    ):
+        assert f"{name}{value}{value}" in cell
+    alts = [image["alt"] for image in page.all("img")]
+    assert sum("Accuracy against the draws behind" in alt for alt in alts) == 2
+
+
+def test_checks_of_attacks_that_fail_are_a_warning(page, make_run):
+    warning = (
+        "Checks fail (unbounded of lesion): attacks may fail for reasons of their own"
+    )
+    assert warning in page.text
+    should = "unbounded: changes of half the range of a pixel leave nothing"
+    assert page.text.count(f"{should}accuracy0.250no") == 1
+    assert page.text.count(f"{should}accuracy0.250yes") == 1
+    assert "frozen: no verdict: an attack that knows the drawaccuracy--" in page.text
+    run = make_run(without=["metrics", "uncertainty", "explain", "history"])
+    report = run.read_json("robustness.json")
+    report["checks"] = [check for check in report["checks"] if check["holds"]]
+    run.write_json("robustness.json", report | {"random": False, "trained": None})
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "Checks fail" not in text
+    assert "trained on clean images" in text and "The network is random" not in text
+
+
 def test_recall_and_precision_of_each_class(page, written):
     with np.load(written.parent / "predictions.npz") as arrays:
         y_true = arrays["cell.y_true"]
@@ -196,7 +233,7 @@ def test_recall_and_precision_of_each_class(page, written):
 
 def test_groups_are_counted_again(page, make_run):
     assert "slides4030" in page.text  # 40 patients of 3 images, all in one part
-    run = make_run(without=["metrics", "uncertainty", "explain"])
+    run = make_run(without=["metrics", "uncertainty", "explain", "robustness"])
     splits = run.read_json("splits.json")
     splits["slides"]["groups"]["image/0000"] = splits["slides"]["groups"]["image/0119"]
     run.write_json("splits.json", splits)
@@ -212,7 +249,9 @@ def test_leakage_is_said_before_the_scores(nasty):
 
 
 def test_audits_are_part_of_the_report(make_run):
-    run = make_run(without=["metrics", "uncertainty", "explain", "history"])
+    run = make_run(
+        without=["metrics", "uncertainty", "explain", "robustness", "history"]
+    )
     near = {"pairs": 7, "across_classes": 2, "across_groups": 3}
     audit = {
         "name": "a_set",
@@ -239,22 +278,24 @@ def test_audits_are_part_of_the_report(make_run):
 
 
 def test_bare_run_names_the_commands(make_run):
-    run = make_run(without=["history", "splits", "metrics", "uncertainty", "explain"])
+    run = make_run(
+        without=["history", "splits", "metrics", "uncertainty", "explain", "robustness"]
+    )
     page = Page(write_report(run).read_text(encoding="utf-8"))
     assert page.all("img") == []
-    commands = ("evaluate --baselines --missing", "uncertainty", "explain")
+    commands = ("evaluate --baselines --missing", "uncertainty", "explain", "attack")
     for command in commands:
         assert f"drifa {command} {run.folder}" in page.text
 
 
 def test_commands_that_it_names_can_be_run(make_run):
-    run = make_run(without=["metrics", "uncertainty", "explain"])
+    run = make_run(without=["metrics", "uncertainty", "explain", "robustness"])
     content = yaml.safe_load((run.folder / "config.yaml").read_text())
     content["data"]["sources"].append({"reader": "sipakmed"})
     (run.folder / "config.yaml").write_text(yaml.safe_dump(content))
     html = write_report(Run.open(run.folder)).read_text(encoding="utf-8")
     named = re.findall(r"<code>(drifa .+?)</code>", html)
-    assert len(set(named)) == 4
+    assert len(set(named)) == 5
     for line in named:
         command, arguments = get_command(drifa_cli.app), shlex.split(line)[1:]
         while hasattr(command, "commands"):
@@ -263,7 +304,7 @@ def test_commands_that_it_names_can_be_run(make_run):
 
 
 def test_perfect_scores_are_no_promise(make_run):
-    run = make_run(without=["uncertainty", "explain", "history"])
+    run = make_run(without=["uncertainty", "explain", "robustness", "history"])
     metrics = run.read_json("metrics.json")
     cell = metrics["tasks"]["cell"]
     cell["metrics"]["accuracy"] = {"value": 1.0, "spread": 0.0, "interval": [1.0, 1.0]}
@@ -277,7 +318,7 @@ def test_perfect_scores_are_no_promise(make_run):
 
 
 def test_calibration_of_plain_predictions(make_run):
-    run = make_run(without=["uncertainty", "explain"])
+    run = make_run(without=["uncertainty", "explain", "robustness"])
     page = Page(write_report(run).read_text(encoding="utf-8"))
     alts = [image["alt"] for image in page.all("img")]
     assert "Reliability diagram of cell." in alts
@@ -285,8 +326,10 @@ def test_calibration_of_plain_predictions(make_run):
 
 
 def test_ensemble_shows_its_members(make_run):
-    run = make_run(without=["metrics", "uncertainty", "explain", "history"])
-    member = make_run(without=["metrics", "uncertainty", "explain"])
+    run = make_run(
+        without=["metrics", "uncertainty", "explain", "robustness", "history"]
+    )
+    member = make_run(without=["metrics", "uncertainty", "explain", "robustness"])
     for number in range(2):
         subprocess.run(
             ["cp", "-r", member.folder, run.folder / f"member_{number}"], check=True
@@ -302,7 +345,7 @@ def test_ensemble_shows_its_members(make_run):
 
 
 def test_task_without_test_labels(make_run):
-    run = make_run(without=["uncertainty", "explain"])
+    run = make_run(without=["uncertainty", "explain", "robustness"])
     metrics = run.read_json("metrics.json")
     note = "No image of the test split has a label."
     metrics["tasks"]["cell"] = {"images": 0, "notes": [note]}
@@ -317,7 +360,7 @@ def test_task_without_test_labels(make_run):
 
 
 def test_file_that_is_cut_off(make_run):
-    run = make_run(without=["uncertainty", "explain"])
+    run = make_run(without=["uncertainty", "explain", "robustness"])
     (run.folder / "metrics.json").write_text('{"tasks": ')
     with pytest.raises(ValueError, match=r"metrics\.json is not valid JSON"):
         write_report(run)

@@ -101,8 +101,19 @@ def adversarial_examples(
         The figure.
 
     Raises:
-        ValueError: If there is no image, or the lengths differ.
+        ValueError: If there is no image, modalities or lengths differ, or `eps` is
+            not more than 0.
     """
+    if set(clean) != set(attacked):
+        raise ValueError(
+            "Expected the same modalities before and after. Received: attacked images "
+            f"of {sorted(attacked)}, clean ones of {sorted(clean)}."
+        )
+    if not eps > 0:
+        raise ValueError(
+            "`eps` must be more than 0, the share of 255 that is drawn as black or "
+            f"white. Received: {eps!r}."
+        )
     count = count_cases(
         {**clean, **{f"attacked {name}": attacked[name] for name in attacked}}, captions
     )

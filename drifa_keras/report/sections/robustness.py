@@ -141,7 +141,7 @@ def _label(entry, report):
     """The name of an attack, with what it is aimed at where that is not all."""
     label = entry["attack"]
     if report["random"]:
-        label += f", {entry['draws']} draws"
+        label += f", {plural(entry['draws'], 'draw')}"
     if entry["aim"] != "all":
         label += f", {entry['aim']} alone"
     if entry["changed"] != "all":
