@@ -19,6 +19,7 @@ import drifa_cli
 import drifa_keras
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TASKS = ("skin_lesion", "ct_nodule")
 TINY = {
     "data": {
         "sources": [{"reader": "phantoms", "options": {"n": 120, "image_size": 16}}],
@@ -288,6 +289,57 @@ def test_report_of_a_run(trained, tmp_path):
     assert "skin_lesion" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_attack_on_a_run(trained, tmp_path):
+    folder = shutil.copytree(trained[1], tmp_path / "run")
+    code, out, err = drifa("attack", folder, "--eps", "4/255", "--images", 6)
+    assert code == 0, err
+    report = json.loads((folder / "robustness.json").read_text())
+    assert report["eps"] == [4 / 255] and report["images"] == 6
+    rows = {line.split()[1]: line for line in out.splitlines() if "│" in line}
+    for task in TASKS:
+        found = report["tasks"][task]
+        assert found["images"] == 6 and task in out
+        for size, row in (("0", found["clean"]), ("4/255", found["union"][0])):
+            accuracy = row.get("accuracy", row)
+            low, high = accuracy["interval"]
+            cell = f"{accuracy['value']:.3f} ({low:.3f} to {high:.3f})"
+            assert cell in rows[size]
+        assert (folder / "figures" / f"attacks_{task}.png").is_file()
+        assert (folder / "figures" / f"attack_steps_{task}.png").is_file()
+    failed = [check for check in report["checks"] if check["holds"] is False]
+    assert out.count("the accuracies above are too high") == len(failed)
+    for name in ("robustness.json", "attacks.npz", "figures"):
+        assert name in out
+    count = len([1 for line in out.splitlines() if "/255" in line and "PGD" in line])
+    assert count > 5  # what is under way, one line each where nothing moves
+
+
+BAD_ATTACKS = {
+    "a size that is no number": (["--eps", "1/255,few"], ("--eps", "'few'")),
+    "a size over zero": (["--eps", "4/0"], ("--eps", "'4/0'")),
+    "no size": (["--eps", ""], ("--eps", "''")),
+    "a size in grey levels": (["--eps", "4"], ("`eps`", "4/255", "eps=4.0")),
+    "half a draw": (["--draws", "1,1.5"], ("--draws", "'1.5'")),
+    "unknown protocol": (["--protocol", "strong"], ("'light', 'full'", "'strong'")),
+    "another run that is none": (["--transfer", "nowhere"], ("nowhere", "config.yaml")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ATTACKS)
+def test_bad_attack_is_one_line(case, trained):
+    arguments, parts = BAD_ATTACKS[case]
+    message = failure("attack", trained[1], *arguments)
+    for part in parts:
+        assert part in message
+    assert not (trained[1] / "attacks.npz").exists()
+
+
+def test_attack_on_no_images_is_a_usage_error(trained):
+    code, _, err = drifa("attack", trained[1], "--images", 0)
+    assert code == 2
+    assert "--images" in err
+
+
 def test_ensemble_is_trained_and_read_like_a_run(config_file, images, tmp_path):
     folder = tmp_path / "run"
     settings = ("--epochs", 1, "--seed", 3, "--out", folder)
@@ -416,7 +468,9 @@ def test_no_epochs_is_a_usage_error(tmp_path):
     assert "--epochs" in err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "explain", "predict", "report"])
+@pytest.mark.parametrize(
+    "command", ["attack", "evaluate", "explain", "predict", "report"]
+)
 def test_folder_that_is_no_run(command, tmp_path):
     extra = ["--image", "ct=a.png"] if command == "predict" else []
     assert "config.yaml" in failure(command, tmp_path, *extra)
