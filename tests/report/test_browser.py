@@ -134,8 +134,8 @@ def test_keyboard_reaches_everything(opened):
     assert unreachable == 0
     page.evaluate("document.activeElement.blur()")
     page.locator("nav a").last.press("Enter")
-    assert page.url.endswith("#explanations")
-    assert 0 <= page.locator("#explanations").bounding_box()["y"] < 100
+    assert page.url.endswith("#robustness")
+    assert 0 <= page.locator("#robustness").bounding_box()["y"] < 100
 
 
 def test_page_prints(opened):
