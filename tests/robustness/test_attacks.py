@@ -227,6 +227,14 @@ def test_stronger_than_noise(convnet, name):
     assert loss(attacked) > loss(noise) > loss(x)
 
 
+def test_square_of_one_image_of_two_inputs(linear):
+    """Each query leaves one of the inputs alone, and none fools the classifier."""
+    x, eps = pixels(1), EPS / 1000
+    changed = Square(4)(linear.model, x, linear.labels(x), eps)
+    for name, images in changed.items():
+        assert 0 < np.abs(images - x[name]).max() <= 255 * eps + 1e-4
+
+
 def test_more_steps_and_restarts_find_more(convnet):
     x, _ = image_and_labels(20)
     y = convnet.predict(x, verbose=0).argmax(axis=1)
