@@ -130,6 +130,56 @@ def test_l2_change_follows_the_gradient(linear):
     np.testing.assert_allclose(change, 0.25 * gradient, atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_steps_are_the_papers(linear, norm, monkeypatch):
+    """BIM: Kurakin et al., Eq. 3; MI-FGSM: Dong et al., Eq. 6 and 7."""
+    asked, gradient = [], Victim.gradient
+
+    def asking(self, images, *rest):
+        asked.append(vectors_of(images)[0])
+        return gradient(self, images, *rest)
+
+    monkeypatch.setattr(Victim, "gradient", asking)
+    eps = 16 / 255 if norm == "linf" else 0.5
+    order = np.inf if norm == "linf" else 2
+    paths = {0.0: {}, 1.0: {}}
+    for seed in range(6):
+        x = pixels(1, seed=seed)
+        y, clean = linear.labels(x), vectors_of(x)[0].astype("float64")
+        for momentum, attack in ((0.0, BIM(4)), (1.0, MIFGSM(4))):
+            asked.clear()
+            attack(linear.model, x, y, eps, norm=norm, batch_size=1)
+            vector, velocity = clean, 0.0
+            for step, found in enumerate(asked):  # until the classifier errs
+                np.testing.assert_allclose(found, vector, atol=1e-2)
+                paths[momentum][seed, step] = found
+                (slope,) = linear.gradient(as_images(vector), y)
+                if momentum:
+                    slope = slope / np.abs(slope).mean()
+                velocity = momentum * velocity + slope
+                unit = np.sign(velocity)
+                if norm == "l2":
+                    unit = velocity / np.linalg.norm(velocity)
+                change = vector + 2.5 / 4 * 255 * eps * unit - clean
+                if norm == "linf":
+                    change = np.clip(change, -255 * eps, 255 * eps)
+                else:
+                    change *= min(1, 255 * eps / np.linalg.norm(change))
+                vector = np.clip(clean + change, 0, 255)
+                assert np.linalg.norm(change, order) <= 255 * eps * 1.001
+    plain, heavy = paths.values()
+    both = [key for key in plain if key in heavy]
+    assert len(both) > 12
+    assert max(np.abs(plain[key] - heavy[key]).max() for key in both) > 0.5
+
+
+def as_images(vector):
+    """The two inputs of one sample."""
+    a, b = (SHAPES[name] for name in "ab")
+    cut = np.prod(a)
+    return {"a": vector[None, :cut].reshape(1, *a), "b": vector[cut:].reshape(1, *b)}
+
+
 @pytest.mark.parametrize("levels", [1, 2, 4])
 def test_worst_case_of_a_linear_classifier(two_class, levels):
     """Least margin within eps of all changes: margin - eps |w|_1."""

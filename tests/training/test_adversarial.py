@@ -157,13 +157,21 @@ def test_samples_of_weight_nothing_do_not_matter():
     assert any((seen[0][name] != seen[2][name]).any() for name in SHAPES)
 
 
-def test_follows_from_seed_and_iteration():
+@pytest.mark.parametrize(
+    ("noise", "step_size"),
+    [
+        (0.0, 0.25),  # where the random start shows
+        (3.0, 100.0),  # where the sign of a gradient under noise alone shows
+    ],
+)
+def test_follows_from_seed_and_iteration(noise, step_size):
     images, targets = make_data(4)
 
     def run(start=0, seed=0, epochs=2):
-        model = recording(learning_rate=0.0, noise=0.5)
+        model = recording(learning_rate=0.0, noise=noise)
         model.optimizer.iterations.assign(start)
-        return seen_in_fit(model, images, targets, epochs=epochs, seed=seed)
+        options = {"steps": 1, "step_size": step_size, "seed": seed}
+        return seen_in_fit(model, images, targets, epochs=epochs, **options)
 
     first, second = run()
     again = run()
