@@ -49,7 +49,8 @@ def attack_run(
         run: The run.
         eps: Largest changes of a pixel, as shares of 255.
         images: Number of test cases, those first that have labels for all tasks.
-        protocol: `"light"` or `"full"`: `drifa_keras.robustness.LIGHT` or `FULL`.
+        protocol: `"light"` or `"full"`: `drifa_keras.robustness.LIGHT` or `FULL`, the
+            latter without the difference of logits ratio where a task has two classes.
         draws: As for `drifa_keras.robustness.evaluate`.
         votes: As there.
         each_task: As there.
@@ -92,7 +93,7 @@ def attack_run(
         x,
         y,
         eps,
-        _PROTOCOLS[protocol],
+        _attacks(protocol, test.tasks),
         draws=draws,
         votes=votes,
         each_task=each_task,
@@ -114,6 +115,15 @@ def attack_run(
     np.savez_compressed(run.folder / "robustness.npz", **arrays)
     run.write_json("robustness.json", report)
     return report
+
+
+def _attacks(protocol, tasks):
+    """The attacks of a protocol that suit all tasks."""
+    return {
+        name: attack
+        for name, attack in _PROTOCOLS[protocol].items()
+        if getattr(attack, "loss", None) != "dlr" or min(tasks.values()) > 2
+    }
 
 
 def _network(run):

@@ -260,6 +260,14 @@ def test_settings_reach_the_evaluation(run, asked, tmp_path):
     assert report["protocol"] == "full"
 
 
+def test_full_protocol_suits_tasks_of_two_classes():
+    from drifa_keras.evaluation.robustness import _attacks
+
+    assert _attacks("full", {"a": 3, "b": 4}) == robustness.FULL
+    left_out = robustness.FULL.keys() - _attacks("full", {"a": 3, "b": 2}).keys()
+    assert left_out == {"APGD-DLR-100"}
+
+
 def test_adversarial_training_is_told(run, asked, tmp_path):
     content = run.config.model_dump()
     content["training"]["adversarial"] = {"eps": "8/255", "steps": 3}
