@@ -1,0 +1,107 @@
+"""Accuracy under attack of several runs: mean and standard deviation over seeds.
+
+    python benchmarks/summarize_robustness.py runs/*
+
+Reads the `robustness.json` that `drifa attack` wrote. Runs of the same network, trained
+in the same way, are one row. What counts is what survives every attack of at most that
+size; a random network answers with the mean of its draws. The second table has the
+accuracy of random networks against the draws behind a gradient, the third what the checks
+found.
+"""
+
+import argparse
+from collections import defaultdict
+
+import numpy as np
+
+from drifa_keras.runs import Run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", help="run folders")
+    rows = defaultdict(list)
+    for folder in parser.parse_args().runs:
+        run = Run.open(folder)
+        report = run.read_json("robustness.json")
+        rows[run.config.model.preset, _training(report)].append(report)
+    first = next(iter(rows.values()))[0]
+    sizes = first["eps"]
+    names = [f"{eps * 255:g}/255" for eps in sizes]
+    print(
+        f"{first['images']} test cases, protocol {first['protocol']}, "
+        f"{first['votes']} draws an answer where the network is random."
+    )
+    for task, found in first["tasks"].items():
+        print(f"\n{task}, {found['images']} images\n")
+        print("| network | trained on | seeds | clean | " + " | ".join(names) + " |")
+        print("|---" * (4 + len(names)) + "|")
+        for (preset, training), reports in rows.items():
+            cells = [_mean([r["tasks"][task]["clean"]["value"] for r in reports])]
+            for place in range(len(sizes)):
+                values = [
+                    r["tasks"][task]["union"][place]["accuracy"]["value"]
+                    for r in reports
+                ]
+                cells.append(_mean(values))
+            line = " | ".join([preset, training, str(len(reports)), *cells])
+            print(f"| {line} |")
+    _print_draws(rows, first)
+    _print_checks(rows)
+
+
+def _print_draws(rows, first):
+    rows = {key: reports for key, reports in rows.items() if reports[0]["random"]}
+    if not rows:
+        return
+    print("\n| network | trained on | task | attack | eps | draws: accuracy |")
+    print("|---" * 6 + "|")
+    for (preset, training), reports in rows.items():
+        for task in first["tasks"]:
+            points = defaultdict(list)
+            for report in reports:
+                for entry in report["tasks"][task]["attacks"]:
+                    key = entry["attack"], entry["eps"]
+                    points[key, entry["draws"]].append(entry["accuracy"]["value"])
+            for attack, eps in dict.fromkeys(key for key, _ in points):
+                found = [
+                    f"{draws}: {_mean(values)}"
+                    for (key, draws), values in points.items()
+                    if key == (attack, eps)
+                ]
+                if len(found) > 1:
+                    size = f"{eps * 255:g}/255"
+                    cells = [preset, training, task, attack, size, ", ".join(found)]
+                    print(f"| {' | '.join(cells)} |")
+
+
+def _print_checks(rows):
+    print("\n| network | trained on | task | check | value | holds |")
+    print("|---" * 6 + "|")
+    for (preset, training), reports in rows.items():
+        checks = defaultdict(list)
+        for report in reports:
+            for check in report["checks"]:
+                checks[check["task"], check["check"]].append(check)
+        for (task, name), found in checks.items():
+            values = _mean([check["value"] for check in found])
+            holds = [check["holds"] for check in found]
+            verdict = "-" if None in holds else f"{sum(holds)} of {len(holds)}"
+            print(f"| {preset} | {training} | {task} | {name} | {values} | {verdict} |")
+
+
+def _training(report):
+    trained = report["trained"]
+    if trained is None:
+        return "clean"
+    return f"PGD-{trained['steps']}, {trained['eps'] * 255:g}/255"
+
+
+def _mean(values):
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+if __name__ == "__main__":
+    main()
