@@ -362,6 +362,9 @@ def _attack(
     each_modality: Annotated[
         bool, typer.Option(help="Also change every modality by itself.")
     ] = False,
+    checks: Annotated[
+        bool, typer.Option(help="Look for signs that attacks fail for other reasons.")
+    ] = True,
     transfer: Annotated[
         Path | None,
         typer.Option(help="Another run, whose network makes images to try on this."),
@@ -405,6 +408,7 @@ def _attack(
             votes=votes,
             each_task=each_task,
             each_modality=each_modality,
+            checks=checks,
             surrogate=None if transfer is None else Run.open(transfer),
             data_root=data_root,
             progress=progress,

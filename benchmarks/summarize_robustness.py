@@ -5,7 +5,7 @@
 Reads the `robustness.json` that `drifa attack` wrote. Runs of the same network, trained
 in the same way, are one row. What counts is what survives every attack of at most that
 size; a random network answers with the mean of its draws. The second table has the
-accuracy of random networks against the draws behind a gradient, the third what the checks
+accuracy of random networks against the draws behind a gradient, the third what checks
 found.
 """
 

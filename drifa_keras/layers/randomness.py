@@ -1,6 +1,7 @@
 """Random draws of layers, and a context that holds them still."""
 
 import contextlib
+import re
 
 import keras
 import numpy as np
@@ -40,11 +41,9 @@ def seed_states(model, kinds=("draw_generator", "seed_generator")):
     Returns:
         List of variables of a seed and a counter, `(2,)`.
     """
-    return [
-        variable
-        for variable in model.non_trainable_variables
-        if any(f"/{kind}" in f"/{variable.path}" for kind in kinds)
-    ]
+    # Keras numbers the generators of a program: "draw_generator_3".
+    known = re.compile(rf"(^|/)({'|'.join(kinds)})(_\d+)?/")
+    return [v for v in model.non_trainable_variables if known.search(v.path)]
 
 
 def draw(states, seed, held=False):

@@ -49,14 +49,14 @@ def robustness_figures(
         drawn[f"attacks_{task}"] = figures.accuracy_curves(
             _arrays(curves), "largest change of a pixel", ticks, title=task
         )
-        at = f"eps {report['check_at'] * 255:g}/255"
-        steps = _points(found["steps"], "steps")
-        drawn[f"attack_steps_{task}"] = figures.accuracy_curves(
-            _arrays({f"PGD, {at}": steps}),
-            "steps",
-            {count: str(count) for count, _ in steps},
-            title=task,
-        )
+        if "steps" in found:
+            steps = _points(found["steps"], "steps")
+            drawn[f"attack_steps_{task}"] = figures.accuracy_curves(
+                _arrays({f"PGD, eps {report['check_at'] * 255:g}/255": steps}),
+                "steps",
+                {count: str(count) for count, _ in steps},
+                title=task,
+            )
         largest = report["eps"][-1]
         plateaus = {
             f"{name}, eps {ticks[largest]}": _points(

@@ -257,7 +257,13 @@ def test_settings_reach_the_evaluation(run, asked, tmp_path):
     assert (call.draws, call.votes) == ((2, 4), 7)
     assert call.each_task and call.each_modality
     assert call.surrogate is call.model
+    assert call.check_at == EPS
     assert report["protocol"] == "full"
+
+
+def test_without_checks(run, asked, tmp_path):
+    attack_run(folder_of(run, tmp_path), [2 * EPS], images=3, checks=False)
+    assert asked[0].check_at is None
 
 
 def test_full_protocol_suits_tasks_of_two_classes():

@@ -17,6 +17,7 @@ from typer.main import get_command
 
 import drifa_cli
 from drifa_keras.report import write_report
+from drifa_keras.report.robustness import robustness_figures
 from drifa_keras.runs import Run
 
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&amp; $x$")
@@ -200,6 +201,22 @@ def test_accuracy_under_attack(page):
         assert f"{name}{value}{value}" in cell
     alts = [image["alt"] for image in page.all("img")]
     assert sum("Accuracy against the draws behind" in alt for alt in alts) == 2
+
+
+def test_accuracy_under_attack_without_checks(make_run):
+    run = make_run()
+    report = run.read_json("robustness.json")
+    for found in report["tasks"].values():
+        del found["steps"]
+    run.write_json("robustness.json", {**report, "check_at": None, "checks": []})
+    with np.load(run.folder / "robustness.npz") as arrays:
+        drawn = robustness_figures(report, dict(arrays))
+    assert {name.removesuffix("_lesion") for name in drawn if "lesion" in name} == {
+        "attacks",
+        "attack_draws",
+    }
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "accuracy under attack" in text and "what should hold" not in text
 
 
 def test_checks_of_attacks_that_fail_are_a_warning(page, make_run):
