@@ -1,15 +1,15 @@
-"""Robust-MAIL under the attack of its authors, and under attacks that know it is random.
+"""Robust-MAIL under its authors' attack, and under attacks that know it is random.
 
     drifa train brain_tumor_mri_iq_othnccd_small --data-root DATA --out runs/released \
         --preset robust_mail_released --set "model.arguments={filters: [16, 32, 64], \
         groups: 4, stem: small, dropout_after: [1], norm_momentum: 0.9}"
     python benchmarks/authors_attack.py runs/released
 
-The authors' attack: PGD of 10 steps of eps / 4 at eps 4/255, on both images jointly, from
-the clean images, without restarts; every gradient and every answer is that of one draw.
-Ours, at the same eps: the mean of several draws behind a gradient, random starts, gradients
-that pass the clips of the attention noise, and an answer that is the mean of ten draws.
-Accuracies are over the same test cases, with 95 % Wilson intervals.
+The authors' attack: PGD of 10 steps of eps / 4 at eps 4/255, on both images jointly,
+from the clean images, without restarts; every gradient and every answer is that of one
+draw. Ours, at the same eps: the mean of several draws behind a gradient, random starts,
+gradients that pass the clips of the attention noise, and an answer that is the mean of
+ten draws. Accuracies are over the same test cases, with 95 % Wilson intervals.
 """
 
 import argparse
