@@ -49,12 +49,9 @@ def main():
     ours = robustness.evaluate(
         model, x, y, [EPS], OURS, draws=arguments.draws, votes=10, **common
     )
-    print(
-        f"{run.config.model.preset}, {len(next(iter(x.values())))} cases, eps 4/255\n"
-    )
-    print(
-        "| task | attack | draws behind a gradient | draws behind an answer | accuracy |"
-    )
+    count = len(next(iter(x.values())))
+    print(f"{run.config.model.preset}, {count} cases, eps 4/255; draws behind each\n")
+    print("| task | attack | gradient | answer | accuracy |")
     print("|---" * 5 + "|")
     for task in y:
         for report, votes in ((theirs, 1), (ours, 10)):
