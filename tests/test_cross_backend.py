@@ -33,7 +33,13 @@ images = {name: data["image." + name] for name in model.modalities}
 targets = {task: data["target." + task] for task in model.tasks}
 state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
 outputs = model.predict(images, verbose=0)
-maps = drifa_keras.explain.grad_cam(model, images, task="lesion", class_index=1)
+maps = {
+    f"map.{name}.{label}": values
+    for label in range(3)
+    for name, values in drifa_keras.explain.grad_cam(
+        model, images, task="lesion", class_index=label
+    ).items()
+}
 model.fit(images, targets, batch_size=4, shuffle=False, verbose=0)
 model.save(folder + "/" + backend + ".keras")
 np.savez(
@@ -42,7 +48,7 @@ np.savez(
     **{"before." + task: values for task, values in outputs.items()},
     **{"after." + task: v for task, v in model.predict(images, verbose=0).items()},
     **{"state.%d" % i: value for i, value in enumerate(state)},
-    **{"map." + name: values for name, values in maps.items()},
+    **maps,
 )
 
 for name in ("mail", "robust_mail"):
@@ -99,9 +105,17 @@ def trained(tmp_path_factory):
         **{f"image.{name}": array for name, array in images.items()},
         **{f"target.{task}": array for task, array in targets.items()},
     )
-    np.savez(
-        folder / "maps.npz", **grad_cam(model, images, task="lesion", class_index=1)
-    )
+    maps = {
+        f"map.{name}.{label}": values
+        for label in range(3)
+        for name, values in grad_cam(
+            model, images, task="lesion", class_index=label
+        ).items()
+    }
+    # Nothing may speak for one of the classes, but something does for another.
+    for name in images:
+        assert any(maps[f"map.{name}.{label}"].any() for label in range(3))
+    np.savez(folder / "maps.npz", **maps)
     # The step that the other backends are to make, too.
     outputs = model.predict(images, verbose=0)
     state = [as_numpy(v) for v in model.optimizer.variables]
@@ -166,10 +180,8 @@ def test_another_backend_carries_on(elsewhere, trained):
         )
         assert np.abs(after[task] - values).max() > 1e-3
     with np.load(folder / "maps.npz") as maps:
-        assert set(maps) == set(images)
         for name, values in maps.items():
-            assert values.any()
-            np.testing.assert_allclose(theirs[f"map.{name}"], values, atol=1e-3, rtol=0)
+            np.testing.assert_allclose(theirs[name], values, atol=1e-3, rtol=0)
 
     back = keras.models.load_model(folder / f"{backend}.keras")
     assert int(as_numpy(back.optimizer.iterations)) == 3
