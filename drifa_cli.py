@@ -37,6 +37,13 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Run folder to make. Default: runs/<name>, numbered if taken."),
 ]
+RunFolder = Annotated[
+    Path, typer.Argument(help="Run folder, of one network or several.")
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds the data sets, if it has moved."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and batches.")]
 Epochs = Annotated[int | None, typer.Option(help="Number of epochs.", min=1)]
 
@@ -262,10 +269,7 @@ def _evaluate(
     missing: Annotated[
         bool, typer.Option(help="Also score it without each modality in turn.")
     ] = False,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds the data sets, if it has moved."),
-    ] = None,
+    data_root: DataRoot = None,
 ):
     """Score the model of a run on its test split, each image once."""
     _start_backend()
@@ -280,7 +284,7 @@ def _evaluate(
 
 @app.command("uncertainty")
 def _uncertainty(
-    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    run: RunFolder,
     passes: Annotated[
         int, typer.Option(help="Passes of every network, with dropout on.", min=1)
     ] = 20,
@@ -290,10 +294,7 @@ def _uncertainty(
     target_risk: Annotated[
         float, typer.Option(help="Share of wrong answers allowed when abstaining.")
     ] = 0.05,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds the data sets, if it has moved."),
-    ] = None,
+    data_root: DataRoot = None,
 ):
     """Measure how far the predictions of a run can be trusted, on its test split."""
     _start_backend()
@@ -312,15 +313,12 @@ def _uncertainty(
 
 @app.command("explain")
 def _explain(
-    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    run: RunFolder,
     cases: Annotated[
         int, typer.Option(help="Cases of each kind: right, wrong, uncertain.", min=1)
     ] = 3,
     method: Annotated[str, typer.Option(help="grad_cam or grad_cam++.")] = "grad_cam",
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds the data sets, if it has moved."),
-    ] = None,
+    data_root: DataRoot = None,
 ):
     """Show where a network looks (Grad-CAM) and how it arranges the test images."""
     _start_backend()
@@ -342,7 +340,7 @@ def _explain(
 
 @app.command("attack")
 def _attack(
-    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    run: RunFolder,
     eps: Annotated[
         str, typer.Option(help="Largest changes of a pixel, as shares of its range.")
     ] = "1/255,2/255,4/255,8/255",
@@ -369,10 +367,7 @@ def _attack(
         Path | None,
         typer.Option(help="Another run, whose network makes images to try on this."),
     ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds the data sets, if it has moved."),
-    ] = None,
+    data_root: DataRoot = None,
 ):
     """Attack a run, and look for signs that attacks fail for the wrong reason.
 
@@ -420,7 +415,7 @@ def _attack(
 
 @app.command("report")
 def _report(
-    run: Annotated[Path, typer.Argument(help="Run folder, of one network or several.")],
+    run: RunFolder,
 ):
     """Write what is known of a run into one HTML file that needs no network."""
     _start_backend()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drifa_keras import uncertainty
 from drifa_keras.data import Pairing, once
 from drifa_keras.evaluation.baselines import baseline_predictions
 from drifa_keras.evaluation.bootstrap import bootstrap_intervals
@@ -75,6 +76,18 @@ def predict_test(
             probabilities=np.stack(per_draw)[:, known],
         )
     return results
+
+
+def network_of(run: Run):
+    """The network of a run; of an ensemble, the first member."""
+    model = run.load_model()
+    return model.members[0] if isinstance(model, uncertainty.Ensemble) else model
+
+
+def stacked(batches) -> dict[str, np.ndarray]:
+    """The images of all batches of `once`, by modality."""
+    read = list(batches.as_numpy_iterator())
+    return {name: np.concatenate([batch[name] for batch in read]) for name in read[0]}
 
 
 def rows_of_task(pairing: Pairing, task: str, indices, counted) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from drifa_keras import explain, uncertainty
 from drifa_keras.data import once
-from drifa_keras.evaluation.evaluate import rows_of_task
+from drifa_keras.evaluation.evaluate import network_of, rows_of_task, stacked
 from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
 # More would take minutes, and neither show more nor change a mean by much.
@@ -58,15 +58,12 @@ def explain_run(
     pairing = read_sources(config)
     test = read_splits(run, pairing).take(pairing, "test")
     test = load_images(test, config, progress=verbose != 0)
-    model = run.load_model()
-    if isinstance(model, uncertainty.Ensemble):
-        model = model.members[0]
+    model = network_of(run)
     batch_size = config.evaluation.batch_size
     batches, indices, counted = once(
         test, image_size=config.data.size, batch_size=batch_size, seed=config.seed
     )
-    read = list(batches.as_numpy_iterator())
-    images = {name: np.concatenate([b[name] for b in read]) for name in read[0]}
+    images = stacked(batches)
     predicted = model.predict(images, verbose=0)
     features = explain.embedding(model, images)
     report = {"method": method, "seed": config.seed, "tasks": {}}

@@ -13,8 +13,9 @@ from zlib import error as ZlibError
 import numpy as np
 from keras import tree
 
-from drifa_keras import robustness, uncertainty
+from drifa_keras import robustness
 from drifa_keras.data import Pairing, once
+from drifa_keras.evaluation.evaluate import network_of, stacked
 from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
 _PROTOCOLS = {"light": robustness.LIGHT, "full": robustness.FULL}
@@ -79,8 +80,8 @@ def attack_run(
             f"`images` must be an integer of at least 1. Received: {images!r}."
         )
     config = run.at(data_root)
-    model = _network(run)
-    other = None if surrogate is None else _network(surrogate)
+    model = network_of(run)
+    other = None if surrogate is None else network_of(surrogate)
     outcomes = _Outcomes(
         run.folder / "attacks.npz",
         _digest(run.model_path, [config.seed, votes, images]),
@@ -129,11 +130,6 @@ def _attacks(protocol, tasks):
     }
 
 
-def _network(run):
-    model = run.load_model()
-    return model.members[0] if isinstance(model, uncertainty.Ensemble) else model
-
-
 def _cases(test: Pairing, config, count):
     """Images and labels of some test cases; -1 where a case is only a partner."""
     batches, indices, counted = once(
@@ -150,10 +146,8 @@ def _cases(test: Pairing, config, count):
     known = np.sum([values >= 0 for values in labels.values()], axis=0)
     some = np.random.default_rng(config.seed).permutation(len(indices))
     rows = some[np.argsort(-known[some], kind="stable")][:count]
-    read = list(batches.as_numpy_iterator())
     images = {
-        name: np.concatenate([batch[name] for batch in read])[rows].astype("float32")
-        for name in read[0]
+        name: array[rows].astype("float32") for name, array in stacked(batches).items()
     }
     return images, {task: values[rows] for task, values in labels.items()}
 

@@ -83,7 +83,7 @@ class Problem:
         self.victim = victim
         # Apart, so that what an attack draws does not depend on the batches.
         self.rng, self._seeds = np.random.default_rng(seed).spawn(2)
-        check_count("draws", draws)
+        draws = check_count("draws", draws)
         images = named_arrays(victim.model, x)
         check_pixels(images, (self.low, self.high))
         self._images = {name: a.astype("float32") for name, a in images.items()}
@@ -107,7 +107,7 @@ class Problem:
         some = {name: a[:batch_size] for name, a in self._images.items()}
         victim.require_logits(some)
         self.is_random = victim.is_random(some)
-        self._draws = check_count("draws", draws) if self.is_random else 1
+        self._draws = draws if self.is_random else 1
 
     def __len__(self):
         return len(self.clean)
@@ -224,14 +224,13 @@ class Best:
         self.loss = np.full(len(problem), -np.inf)
         self.wrong = np.zeros(len(problem), bool)
 
-    def update(self, vectors, rows, found: Assessment) -> np.ndarray:
-        """Takes note of changed images; returns which of `rows` are better."""
+    def update(self, vectors, rows, found: Assessment) -> None:
+        """Takes note of changed images, where they are better."""
         better = found.wrong & ~self.wrong[rows]
         better |= (found.wrong == self.wrong[rows]) & (found.loss > self.loss[rows])
         self.vectors[rows[better]] = vectors[better]
         self.loss[rows[better]] = found.loss[better]
         self.wrong[rows[better]] = found.wrong[better]
-        return better
 
     def left(self, rows) -> np.ndarray:
         """Which of `rows` are worth another step, as a mask.

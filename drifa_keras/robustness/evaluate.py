@@ -242,7 +242,10 @@ class _Trial:
         self.tasks, self.modalities = list(problem.labels), list(problem.shapes)
         self._votes = votes if self.is_random else 1
         self._seed, self._outcomes = seed, outcomes
-        self.clean = self._kept("clean", lambda rng: self._answers(None, problem, rng))
+        self.clean = self._kept(
+            "clean",
+            lambda rng: self._answers(problem.clean, problem, rng, problem.victim),
+        )
 
     def run(self, cell: _Cell) -> np.ndarray:
         """The outcome of an attack, which is run if it is not known."""
@@ -314,9 +317,8 @@ class _Trial:
             **options,
         )
 
-    def _answers(self, vectors, problem, rng, judge=None):
-        images = problem.images(problem.clean if vectors is None else vectors)
-        judge = victim_of(self.model) if judge is None else judge
+    def _answers(self, vectors, problem, rng, judge):
+        images = problem.images(vectors)
         drawn = [
             in_batches(
                 lambda batch: judge.probabilities(batch, int(rng.integers(2**31))),
