@@ -46,13 +46,20 @@ class Linear:
         return labels
 
     def gradient(self, x, y):
-        """Gradient of the sum of the cross-entropies with regard to the vectors."""
-        total = 0.0
+        """Gradient of the sum of the cross-entropies with regard to the vectors.
+
+        A task whose true class is e times less likely than by chance rests while
+        another is not.
+        """
+        gradients, lost = [], []
         for task, z in self.logits(x).items():
             p = softmax(z)
-            p[np.arange(len(p)), y[task]] -= 1
-            total = total + p @ self.kernels[task].astype("float64").T
-        return total
+            rows = np.arange(len(p))
+            lost.append(p[rows, y[task]] < 1 / (np.e * p.shape[1]))
+            p[rows, y[task]] -= 1
+            gradients.append(p @ self.kernels[task].astype("float64").T)
+        rests = np.array(lost) & ~np.all(lost, axis=0)
+        return np.where(rests[..., None], 0, gradients).sum(axis=0)
 
     def worst_margin(self, x, y, task, eps):
         """Least margin of two classes within `eps` in the maximum norm."""

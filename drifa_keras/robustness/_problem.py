@@ -25,7 +25,8 @@ class Assessment:
 
     Attributes:
         loss: Sum of the losses of the tasks, `(n,)`.
-        wrong: Whether every task that has a label is answered wrongly, `(n,)`.
+        wrong: Share of the tasks that are answered wrongly, `(n,)`; one without a
+            label counts as wrong.
         gradient: Gradient of the loss, `(n, numbers)`, where the loss has one.
     """
 
@@ -163,7 +164,7 @@ class Problem:
             full=True,
         )
         margins = {task: margin(probabilities[task], labels[task]) for task in labels}
-        wrong = np.logical_and.reduce([m >= 0 for m in margins.values()])
+        wrong = np.mean([m >= 0 for m in margins.values()], axis=0)
         if loss == "margin":
             # Beyond a factor of e, nothing is gained by being wrong more surely.
             losses = sum(np.minimum(m, 1) for m in margins.values())
@@ -208,7 +209,7 @@ class Problem:
 
 
 class Best:
-    """The strongest change seen so far of every image: first wrong, then lossy.
+    """The strongest change seen so far of every image: most tasks wrong, then loss.
 
     Args:
         problem: The problem.
@@ -222,11 +223,11 @@ class Best:
         self._stops = not problem.is_random
         self.vectors = problem.clean.copy()
         self.loss = np.full(len(problem), -np.inf)
-        self.wrong = np.zeros(len(problem), bool)
+        self.wrong = np.zeros(len(problem))
 
     def update(self, vectors, rows, found: Assessment) -> None:
         """Takes note of changed images, where they are better."""
-        better = found.wrong & ~self.wrong[rows]
+        better = found.wrong > self.wrong[rows]
         better |= (found.wrong == self.wrong[rows]) & (found.loss > self.loss[rows])
         self.vectors[rows[better]] = vectors[better]
         self.loss[rows[better]] = found.loss[better]
@@ -238,7 +239,7 @@ class Best:
         One success is enough against a fixed classifier; a random one may have been
         unlucky.
         """
-        return ~self.wrong[rows] if self._stops else np.ones(len(rows), bool)
+        return self.wrong[rows] < 1 if self._stops else np.ones(len(rows), bool)
 
 
 def margin(probabilities, labels) -> np.ndarray:

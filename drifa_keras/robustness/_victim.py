@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import weakref
 
 import keras
@@ -63,8 +64,8 @@ class Victim:
         )
         self._call = stateless(self.model)
         self._gradient_of = {
-            name: value_and_grad(_summed(loss), self.model)
-            for name, loss in (("ce", _cross_entropy), ("dlr", _logits_ratio))
+            name: value_and_grad(_summed(*loss), self.model)
+            for name, loss in _LOSSES.items()
         }
 
     def frozen(self, seed: int) -> Victim:
@@ -107,7 +108,8 @@ class Victim:
             y: Task name to labels, -1 where a task is not attacked.
             seed: Picks the draw.
             loss: `"ce"`, cross-entropy, or `"dlr"`, the difference of logits ratio;
-                both are summed over the tasks.
+                both are summed over the tasks, of which one that is lost rests while
+                another is not.
 
         Returns:
             Tuple of the losses `(batch,)`, gradients by the name of the input, and
@@ -132,15 +134,26 @@ def softmax(logits) -> np.ndarray:
     return z / z.sum(axis=-1, keepdims=True)
 
 
-def _summed(loss):
-    """The sum over the tasks of the loss of the samples that have a label."""
+def _summed(loss, lost):
+    """The sum over the tasks of the loss of the samples that have a label.
+
+    A task whose loss is above `lost` counts as that much while another is below: its
+    answer is wrong already, and it would draw the gradient away from the others.
+    """
 
     def of_tasks(logits, labels):
-        total = 0.0
+        values, limits, open_tasks = [], [], 0
         for task, z in logits.items():
             z, label = ops.cast(z, "float32"), labels[task]
             value = loss(z, ops.one_hot(ops.maximum(label, 0), z.shape[-1]))
-            total = total + ops.where(label >= 0, value, ops.zeros_like(value))
+            values.append(ops.where(label >= 0, value, ops.zeros_like(value)))
+            limits.append(lost(z.shape[-1]))
+            below = (label >= 0) & (value < limits[-1])
+            open_tasks = open_tasks + ops.cast(below, "int32")
+        total = 0.0
+        for value, limit in zip(values, limits, strict=True):
+            rests = (open_tasks > 0) & (value > limit)
+            total = total + ops.where(rests, ops.full_like(value, limit), value)
         return total
 
     return of_tasks
@@ -157,3 +170,12 @@ def _logits_ratio(z, one_hot):
     own = ops.sum(z * one_hot, axis=-1)
     other = ops.where(own == highest[:, 0], highest[:, 1], highest[:, 0])
     return (other - own) / (highest[:, 0] - highest[:, -1] + 1e-12)
+
+
+# Each with the value above which the answer is wrong beyond doubt, by the number of
+# classes: with the cross-entropy, e times less likely than by chance; with the ratio,
+# behind two other classes.
+_LOSSES = {
+    "ce": (_cross_entropy, lambda classes: math.log(classes) + 1),
+    "dlr": (_logits_ratio, lambda classes: 1.0),
+}

@@ -64,7 +64,8 @@ class Attack:
                 as 4/255; for `"l2"` the Euclidean norm of the change of all images of
                 a sample, with pixels scaled to 0..1.
             modalities: Names of the inputs that are changed; all, jointly, by default.
-            tasks: Names of the tasks that are attacked, by the sum of their losses;
+            tasks: Names of the tasks that are attacked, by the sum of their losses, in
+                which a task that is wrong beyond doubt rests while another is not;
                 all by default.
             norm: `"linf"` or `"l2"`.
             draws: For a random model, number of draws that every gradient and loss is
@@ -78,7 +79,7 @@ class Attack:
 
         Returns:
             Changed images, float32, in the structure of `x`. Those that fool the
-            classifier in all attacked tasks come before those with a higher loss.
+            classifier in more tasks come before those with a higher loss.
 
         Raises:
             ValueError: If images, labels, names or numbers are not usable, or the

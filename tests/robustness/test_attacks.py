@@ -203,6 +203,26 @@ def test_worst_case_of_a_linear_classifier(two_class, levels):
         assert right(RandomNoise(restarts=10)).mean() > found.mean()
 
 
+@pytest.mark.parametrize(
+    "attack", [PGD(20), MIFGSM(20), APGD("ce", 20), APGD("dlr", 20)], ids=str
+)
+def test_a_lost_task_spares_no_other(attack):
+    """Every pixel counts ten times as much for one task as for the other."""
+    both = Linear({"t": 3, "u": 3})
+    kernel = 10 * both.kernels["u"]
+    both.kernels["u"], both.biases["u"] = kernel, -128 * kernel.sum(axis=0)
+    both.model.get_layer("u").set_weights([kernel, both.biases["u"]])
+    x = pixels(20)
+    y = both.labels(x)
+    eps = 24 / 255
+    changed = attack(both.model, x, y, eps)
+    found = both.logits(changed)
+    alone = both.logits(attack(both.model, x, y, eps, tasks=["t"]))
+    for task in ("t", "u"):
+        assert (alone["t"].argmax(axis=1) != y["t"]).all()
+        assert (found[task].argmax(axis=1) != y[task]).all(), task
+
+
 def test_logits_ratio_is_the_papers():
     generator = np.random.default_rng(0)
     z = generator.standard_normal((12, 5)).astype("float32")
