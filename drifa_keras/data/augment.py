@@ -22,6 +22,9 @@ class Augment:
     stay aligned. An absent (all-zero) image stays absent. Values stay in 0..255.
     Empty space is filled by reflection.
 
+    Label maps move with the images, each pixel taking the label of the nearest one.
+    RandAugment, MixUp and CutMix are for tasks with one label an image.
+
     Args:
         flip: "horizontal", "vertical", "horizontal_and_vertical" (each by its own
             coin) or None.
@@ -75,9 +78,11 @@ class Augment:
 
         Returns:
             `f(images, targets, weights, seed)` for one source: dicts of uint8
-            images (B, H, W, C), one-hot targets (B, K) and weights (B,), and an
-            int32 seed (2,) that decides everything random; returns the first
-            three. To be called inside `tf.data.Dataset.map` only.
+            images (B, H, W, C), one-hot targets (B, K) or, of label maps, (B, H, W,
+            K), and weights (B,), and an int32 seed (2,) that decides everything
+            random; returns the first three. A map none of whose known pixels is
+            still in view gets weight 0. To be called inside `tf.data.Dataset.map`
+            only.
         """
         return _Augmenter(self)
 
@@ -91,23 +96,32 @@ class _Augmenter:
         # Whatever the global policy is, pixels are transformed in float32.
         options = {"dtype": "float32", "data_format": "channels_last"}
         layers = keras.layers
-        self._same = [layers.RandomFlip(m, **options) for m in _FLIPS[settings.flip]]
+        flips = [layers.RandomFlip(mode, **options) for mode in _FLIPS[settings.flip]]
+        # Each with the layer that does the same to label maps.
+        self._moves = [(flip, flip) for flip in flips]
         if settings.rotation:
-            self._same.append(
-                layers.RandomRotation(settings.rotation, fill_mode="reflect", **options)
-            )
-        if settings.translation:
-            self._same.append(
-                layers.RandomTranslation(
-                    settings.translation,
-                    settings.translation,
-                    fill_mode="reflect",
-                    # Whole pixels: a second interpolation after the rotation's
-                    # would blur training images against test images.
-                    interpolation="nearest",
-                    **options,
+            self._moves.append(
+                tuple(
+                    layers.RandomRotation(
+                        settings.rotation,
+                        fill_mode="reflect",
+                        interpolation=interpolation,
+                        **options,
+                    )
+                    for interpolation in ("bilinear", "nearest")
                 )
             )
+        if settings.translation:
+            shift = layers.RandomTranslation(
+                settings.translation,
+                settings.translation,
+                fill_mode="reflect",
+                # Whole pixels: a second interpolation after the rotation's would
+                # blur training images against test images.
+                interpolation="nearest",
+                **options,
+            )
+            self._moves.append((shift, shift))
         self._colour = []
         if settings.rand_augment:
             layer = layers.RandAugment(value_range=(0, 255), **options)
@@ -121,7 +135,8 @@ class _Augmenter:
             alpha = float(settings.cutmix)
             self._mixers.append(layers.CutMix((alpha, alpha), **options))
         self._seeds = _step_seeds()
-        for layer in [*self._same, *self._colour, *self._mixers]:
+        moves = [layer for both in self._moves for layer in both]
+        for layer in [*moves, *self._colour, *self._mixers]:
             _drive(layer, self._seeds)
 
     def __call__(self, images, targets, weights, seed):
@@ -133,12 +148,23 @@ class _Augmenter:
             name: tf.cast(tf.reduce_any(image > 0, axis=[1, 2, 3]), tf.float32)
             for name, image in images.items()
         }
-        for layer in self._same:
-            images = _same_for_all(layer, images)
+        maps = {k: target for k, target in targets.items() if target.shape.rank == 4}
+        for layer, nearest in self._moves:
+            drawn = _draw(layer, images)
+            images = _apply(layer, drawn, images)
+            maps = _apply(nearest, drawn, maps)
         for layer in self._colour:
-            images = _same_for_all(
-                layer, {k: _rgb(v) for k, v in images.items()}, images
-            )
+            coloured = {name: _rgb(image) for name, image in images.items()}
+            coloured = _apply(layer, _draw(layer, coloured), coloured)
+            images = {
+                name: coloured[name][..., : image.shape[-1]]
+                for name, image in images.items()
+            }
+        in_view = {
+            task: weights[task] * tf.reduce_max(labels, axis=[1, 2, 3])
+            for task, labels in maps.items()
+        }
+        targets, weights = {**targets, **maps}, {**weights, **in_view}
         if len(self._mixers) == 2:
             coin = tf.random.stateless_uniform([], self._seeds.next()) < 0.5
             first, second = (
@@ -222,16 +248,16 @@ def _rgb(images):
     return images if images.shape[-1] == 3 else tf.repeat(images, 3, axis=-1)
 
 
-def _same_for_all(layer, images, like=None):
-    """Draw one transformation and apply it to every modality."""
-    drawn = layer.get_random_transformation(next(iter(images.values())), training=True)
-    changed = {
+def _draw(layer, images):
+    """One transformation for all modalities."""
+    return layer.get_random_transformation(next(iter(images.values())), training=True)
+
+
+def _apply(layer, drawn, images):
+    return {
         name: layer.transform_images(image, drawn, training=True)
         for name, image in images.items()
     }
-    if like is None:
-        return changed
-    return {name: image[..., : like[name].shape[-1]] for name, image in changed.items()}
 
 
 def _mix(layer, images, targets, weights, present):

@@ -117,6 +117,17 @@ def resize_array(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack(planes, axis=-1)
 
 
+def resize_nearest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize masks or label maps (n, H, W); each pixel takes the nearest value."""
+    if maps.shape[1:] == tuple(size):
+        return maps
+    rows, columns = (
+        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+        for old, new in zip(maps.shape[1:], size, strict=True)
+    )
+    return maps[:, rows][:, :, columns]
+
+
 class _UnusablePixels(Exception):
     """Pixel values that cannot be mapped to 0..255 without guessing."""
 

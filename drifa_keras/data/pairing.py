@@ -40,6 +40,20 @@ class Pairing:
             for task, names in source.class_names.items()
         }
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The tasks whose targets are label maps."""
+        return tuple(task for source in self.sources for task in source.maps)
+
+    @property
+    def regions(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Task with label maps to its regions: name to the classes that make it up."""
+        return {
+            task: regions
+            for source in self.sources
+            for task, regions in source.regions.items()
+        }
+
     def shapes(self, image_size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
         """Modality name to (height, width, channels) at the given image size."""
         return {name: (*image_size, count) for name, count in self.modalities.items()}

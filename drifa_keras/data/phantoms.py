@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ def phantoms(
     seed: int = 0,
     aligned: bool = False,
     lesion_size: float = 1.0,
+    segmentation: bool = False,
 ) -> list[Source]:
     """Make images of made-up modalities, with lesions of several classes.
 
@@ -51,6 +52,9 @@ def phantoms(
         lesion_size: factor on the radius of the lesions, at most 1. At 1 they cover a
             fifth of the image, and most of them its centre; small ones lie anywhere.
             `image_size * lesion_size` must be at least 16.
+        segmentation: make label maps the targets of each task: "background", and the
+            class of the lesion in its pixels. The regions are "lesion" (of whichever
+            class) and each class by itself.
 
     Returns:
         A list of sources: one a modality, each with its own task, or a single one
@@ -84,10 +88,13 @@ def phantoms(
             f"modalities is empty: expected at least one of {', '.join(_KINDS)}."
         )
     if aligned:
-        return [_aligned(n, image_size, names, difficulty, seed, lesion_size)]
-    return [
-        _single(n, image_size, name, difficulty, seed, lesion_size) for name in names
-    ]
+        sources = [_aligned(n, image_size, names, difficulty, seed, lesion_size)]
+    else:
+        sources = [
+            _single(n, image_size, name, difficulty, seed, lesion_size)
+            for name in names
+        ]
+    return [_segmented(source) for source in sources] if segmentation else sources
 
 
 def _single(n, size, name, difficulty, seed, lesion_size) -> Source:
@@ -122,6 +129,20 @@ def _aligned(n, size, names, difficulty, seed, lesion_size) -> Source:
         class_names={"lesion": shapes},
         groups=np.asarray([f"patient-{p:05d}" for p in cases.patients]),
         masks=masks,
+    )
+
+
+def _segmented(source: Source) -> Source:
+    """The source with the pixels of its lesions, by class, as targets."""
+    ((task, labels),) = source.targets.items()
+    kinds = source.class_names[task]
+    lesion = next(iter(source.masks.values()))
+    regions = {kind: (label,) for label, kind in enumerate(kinds, start=1)}
+    return replace(
+        source,
+        targets={task: np.where(lesion, labels[:, None, None] + 1, 0)},
+        class_names={task: ("background", *kinds)},
+        regions={task: {"lesion": tuple(range(1, len(kinds) + 1)), **regions}},
     )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drifa_keras.data._checks import check_count, check_seed, check_size
+from drifa_keras.data._checks import check_count, check_seed, check_size, listing
 from drifa_keras.data.augment import Augment
-from drifa_keras.data.images import read_image, resize_array
+from drifa_keras.data.images import read_image, resize_array, resize_nearest
 from drifa_keras.data.pairing import Pairing
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def class_weights(labels: np.ndarray, classes: int | Sequence[str]) -> np.ndarra
     """Balanced class weights: inverse to frequency, with mean 1 over the samples.
 
     Args:
-        labels: integer labels; -1 (unknown) is left out.
+        labels: (n,) integer labels; -1 (unknown) is left out.
         classes: the number of classes, or their names.
 
     Returns:
@@ -36,6 +36,11 @@ def class_weights(labels: np.ndarray, classes: int | Sequence[str]) -> np.ndarra
     number = classes if isinstance(classes, (int, np.integer)) else len(classes)
     number = check_count(number, "classes")
     labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"class_weights got labels of shape {labels.shape}: expected (n,), one "
+            "label an image. Tasks with label maps take no class weights."
+        )
     if labels.size and (labels.min() < -1 or labels.max() >= number):
         raise ValueError(
             f"labels run from {labels.min()} to {labels.max()}: expected -1 (unknown) "
@@ -106,9 +111,10 @@ def batches(
 
     Returns:
         A dataset of `(images, targets, weights)`: modality name to uint8
-        (B, H, W, C), task name to one-hot float32 (B, K) and task name to float32
-        (B,). An unknown label is a row of zeros with weight 0; an absent image is
-        all zeros.
+        (B, H, W, C), task name to one-hot float32 (B, K), or (B, H, W, K) where it has
+        label maps, and task name to float32 (B,). An unknown label is a row of zeros
+        with weight 0, an unknown pixel of a map a row of zeros, and a map without a
+        known pixel has weight 0; an absent image is all zeros.
     """
     tf = _tensorflow()
     size = check_size(image_size)
@@ -124,6 +130,7 @@ def batches(
             "pairs_per_epoch was given with training=False, where every image is "
             "shown; leave it out."
         )
+    _check_maps(pairing, augment, class_weights)
     if epochs is None and not training:
         epochs = first_epoch + 1
     if epochs is not None and check_count(epochs, "epochs") <= first_epoch:
@@ -165,7 +172,9 @@ def batches(
     rows = batch_size if drop_remainder else None
     gather = _gatherer(pairing, size, rows)
     labels = {
-        task: source.targets[task]
+        task: _map_gatherer(source.targets[task], size, rows)
+        if task in source.maps
+        else partial(tf.gather, tf.constant(source.targets[task]))
         for source in pairing.sources
         for task in source.targets
     }
@@ -176,11 +185,16 @@ def batches(
         targets, weights = {}, {}
         for task, classes in tasks.items():
             column = pairing.source_of_task(task)
-            label = tf.gather(tf.constant(labels[task]), indices[:, column])
+            label = labels[task](indices[:, column])
             targets[task] = tf.one_hot(label, classes, dtype=tf.float32)
-            # Row -1 of the table is the weight of an unknown label.
-            place = tf.where(label < 0, tf.cast(classes, label.dtype), label)
-            weights[task] = tf.gather(table[task], place) * shares[:, column]
+            if label.shape.rank == 3:
+                known = tf.reduce_any(label >= 0, axis=[1, 2])
+                weight = tf.cast(known, tf.float32)
+            else:
+                # Row -1 of the table is the weight of an unknown label.
+                place = tf.where(label < 0, tf.cast(classes, label.dtype), label)
+                weight = tf.gather(table[task], place)
+            weights[task] = weight * shares[:, column]
         return gather(indices), targets, weights, words
 
     # Decoding threads are shared by all batches; more batches at once than cores
@@ -282,6 +296,23 @@ def _gatherer(pairing: Pairing, size: tuple[int, int], rows: int | None) -> Call
     return gather
 
 
+def _map_gatherer(
+    maps: np.ndarray, size: tuple[int, int], rows: int | None
+) -> Callable:
+    """A function from indices (B,) to label maps (B, H, W)."""
+    import tensorflow as tf
+
+    def fetch(indices: np.ndarray) -> np.ndarray:
+        return resize_nearest(maps[indices], size).astype(np.int32)
+
+    def gather(indices):
+        # A constant of all maps would be copied into the graph, which ends at 2 GiB.
+        labels = tf.numpy_function(fetch, [indices], tf.int32)
+        return tf.ensure_shape(labels, (rows, *size))
+
+    return gather
+
+
 def _images(
     store, rows: np.ndarray, size: tuple[int, int], channels: int
 ) -> np.ndarray:
@@ -299,6 +330,25 @@ def _images(
     for _ in _readers().map(fill, range(len(rows))):
         pass
     return out
+
+
+def _check_maps(pairing: Pairing, augment: Augment | None, class_weights) -> None:
+    """Refuse what would not do the same to label maps as to images."""
+    if not pairing.maps:
+        return
+    for name in ("rand_augment", "mixup", "cutmix"):
+        if getattr(augment, name, False):
+            raise ValueError(
+                f"augment has {name}, but the task(s) {listing(pairing.maps)} have "
+                "label maps, which it does not change with the images: expected only "
+                "flip, rotation and translation."
+            )
+    weighted = sorted(set(class_weights or {}) & set(pairing.maps))
+    if weighted:
+        raise ValueError(
+            f"class_weights names the task {weighted[0]!r}, which has label maps: "
+            "expected only tasks with one label an image; leave it out."
+        )
 
 
 def _weight_table(pairing: Pairing, given: dict[str, np.ndarray] | None):

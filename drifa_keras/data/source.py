@@ -16,9 +16,10 @@ from drifa_keras.data._checks import (
     listing,
     track,
 )
-from drifa_keras.data.images import read_image, resize_array
+from drifa_keras.data.images import read_image, resize_array, resize_nearest
 
 _OFFICIAL = ("train", "val", "test")
+_MOST_INT8 = 127  # classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +29,20 @@ class Source:
     Row `i` of every field belongs to one case. With several modalities the rows
     are aligned: they show the same case.
 
+    A task is of one of two kinds. Its targets are one label a case, or label maps: a
+    label for each pixel of the case's images, for segmentation.
+
     Args:
         name: what the source is called in messages and files.
         modalities: modality name to its images: either paths (strings; None where
             the image is absent) or a uint8 array (n, height, width, channels) with
             channels 1 or 3 and values 0..255, in which an all-zero image is an
             absent one.
-        targets: task name to integer labels (n,); -1 where the label is unknown.
-        class_names: task name to the names of its classes, label 0 first.
+        targets: task name to integer labels (n,), or to label maps (n, height, width)
+            of the size of the images, which must be arrays; -1 where the label is
+            unknown. Maps are kept as int8, as int16 beyond 127 classes.
+        class_names: task name to the names of its classes, label 0 first. Class 0 of
+            maps is the background.
         groups: (n,) what must not straddle a split: lesion, slide, patient. Each
             image is its own group when left out.
         ids: (n,) unique strings. Paths relative to their common folder when left
@@ -43,6 +50,8 @@ class Source:
         masks: modality name to ground-truth lesion masks, bool (n, height, width).
         official_split: (n,) of "train", "val" and "test" where the publisher
             prescribes a split, else None.
+        regions: task with maps to the regions that are scored: name to the classes
+            that make it up. Left out, each class but 0 is a region of its own.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Source:
     ids: np.ndarray | None = None
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     official_split: np.ndarray | None = None
+    regions: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.modalities or not self.targets:
@@ -66,6 +76,7 @@ class Source:
         n = len(next(iter(self.modalities.values())))
         put("class_names", self._classes())
         put("targets", {k: self._labels(k, v) for k, v in self.targets.items()})
+        put("regions", self._regions())
         put("ids", self._default_ids(n) if self.ids is None else self._strings("ids"))
         groups = self.ids if self.groups is None else np.asarray(self.groups)
         put("groups", groups.astype(str) if groups.dtype == object else groups)
@@ -79,6 +90,7 @@ class Source:
                     f"expected only {', '.join(_OFFICIAL)}."
                 )
         self._check_lengths(n)
+        self._check_maps()
         values, counts = np.unique(self.ids, return_counts=True)
         if counts.size and counts.max() > 1:
             raise ValueError(
@@ -104,6 +116,23 @@ class Source:
             name: None if images.dtype == object else images.shape[-1]
             for name, images in self.modalities.items()
         }
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The tasks whose targets are label maps."""
+        return tuple(task for task, labels in self.targets.items() if labels.ndim == 3)
+
+    def case_labels(self, task: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """One label a case, and the names of these labels.
+
+        Those of the task; where it has maps, whether any pixel is of another class
+        than the background ("absent", "present"). -1 where nothing is known.
+        """
+        labels = self.targets[task]
+        if task not in self.maps:
+            return labels, self.class_names[task]
+        highest = labels.max(axis=(1, 2), initial=-1)
+        return np.minimum(highest, 1).astype(np.int64), ("absent", "present")
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Source:
         """The source made of the given rows, in the given order."""
@@ -155,7 +184,7 @@ class Source:
 
         Returns:
             The same source with uint8 arrays for modalities; absent images are
-            all zeros. Masks are resized with it (nearest).
+            all zeros. Masks and label maps are resized with it (nearest).
         """
         size = check_size(image_size)
         by_name = channels_of(channels, list(self.modalities))
@@ -163,8 +192,14 @@ class Source:
             name: self._load_one(name, images, size, by_name[name], progress)
             for name, images in self.modalities.items()
         }
-        masks = {name: _resize_masks(mask, size) for name, mask in self.masks.items()}
-        return replace(self, modalities=modalities, masks=masks)
+        masks = {name: resize_nearest(mask, size) for name, mask in self.masks.items()}
+        maps = {task: resize_nearest(self.targets[task], size) for task in self.maps}
+        return replace(
+            self,
+            modalities=modalities,
+            targets={**self.targets, **maps},
+            masks=masks,
+        )
 
     def _load_one(self, name, images, size, channels, progress) -> np.ndarray:
         if images.dtype != object:
@@ -242,21 +277,56 @@ class Source:
         whole = raw.dtype.kind in "iu" or (
             raw.dtype.kind == "f" and bool(np.all(raw == np.floor(raw)))
         )
-        if raw.ndim != 1 or (raw.size and not whole):
+        if raw.ndim not in (1, 3) or (raw.size and not whole):
             raise ValueError(
                 f"Labels of task {task!r} have shape {raw.shape} and dtype "
-                f"{raw.dtype}: expected whole numbers of shape (n,)."
+                f"{raw.dtype}: expected whole numbers of shape (n,), or (n, height, "
+                "width) for label maps."
             )
-        labels = raw.astype(np.int64)
         classes = len(self.class_names[task])
-        outside = (labels < -1) | (labels >= classes)
-        if outside.any():
-            row = int(np.flatnonzero(outside)[0])
+        if raw.size and not (raw.min() >= -1 and raw.max() < classes):
+            row, *pixel = np.argwhere((raw < -1) | (raw >= classes))[0].tolist()
+            label = raw[(row, *pixel)]
+            place = f"{row}, pixel {tuple(pixel)}" if pixel else f"{row}"
             raise ValueError(
-                f"Task {task!r} has the label {labels[row]} at row {row}: expected "
+                f"Task {task!r} has the label {label:g} at row {place}: expected "
                 f"0..{classes - 1} for its {classes} classes, or -1 for unknown."
             )
-        return labels
+        if raw.ndim == 1:
+            return raw.astype(np.int64)
+        return raw.astype(np.int8 if classes <= _MOST_INT8 else np.int16, copy=False)
+
+    def _regions(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        odd = sorted(set(self.regions) - set(self.maps))
+        if odd:
+            raise ValueError(
+                f"regions of source {self.name!r} names {odd[0]!r}: expected tasks "
+                f"with label maps, of which there are {sorted(self.maps) or 'none'}; "
+                "leave it out."
+            )
+        return {
+            task: {
+                str(name): self._region(task, name, labels)
+                for name, labels in self.regions.get(task, {}).items()
+            }
+            or {name: (k,) for k, name in enumerate(self.class_names[task]) if k}
+            for task in self.maps
+        }
+
+    def _region(self, task, name, labels) -> tuple[int, ...]:
+        labels, classes = np.asarray(labels), len(self.class_names[task])
+        usable = labels.ndim == 1 and labels.size and labels.dtype.kind in "iu"
+        if (
+            not usable
+            or labels.min() < 0
+            or labels.max() >= classes
+            or len(set(labels.tolist())) < labels.size
+        ):
+            raise ValueError(
+                f"Region {str(name)!r} of task {task!r} is made of {labels.tolist()}: "
+                f"expected one or more different labels of 0..{classes - 1}, e.g. (1,)."
+            )
+        return tuple(labels.tolist())
 
     def _mask(self, name, mask) -> np.ndarray:
         mask = np.asarray(mask)
@@ -298,6 +368,23 @@ class Source:
                 f"{listing(wrong)}; expected the same number everywhere."
             )
 
+    def _check_maps(self) -> None:
+        for task in self.maps:
+            size = self.targets[task].shape[1:]
+            for name, images in self.modalities.items():
+                if images.dtype == object:
+                    raise ValueError(
+                        f"Task {task!r} of source {self.name!r} has label maps, but "
+                        f"modality {name!r} is paths: expected an array of images of "
+                        "the maps' size; decode them with read_image and stack them."
+                    )
+                if images.shape[1:3] != size:
+                    raise ValueError(
+                        f"The label maps of task {task!r} are {size} and the images of "
+                        f"modality {name!r} {images.shape[1:3]} (height, width): "
+                        "expected one size; resize one to the other."
+                    )
+
 
 def _path(modality, image) -> str | None:
     if image is None:
@@ -308,13 +395,3 @@ def _path(modality, image) -> str | None:
         f"Modality {modality!r} holds {image!r}: expected path strings, None for an "
         "absent image, or one uint8 array."
     )
-
-
-def _resize_masks(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if masks.shape[1:] == size:
-        return masks
-    rows, columns = (
-        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
-        for old, new in zip(masks.shape[1:], size, strict=True)
-    )
-    return masks[:, rows][:, :, columns]

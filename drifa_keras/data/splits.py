@@ -159,9 +159,10 @@ def split(
 ) -> Split:
     """Split a source so that no group straddles and classes keep their shares.
 
-    Strata are the joint labels of all tasks; joint labels too rare to be spread
-    are treated as one. Shares are met as nearly as whole groups allow. Look-alikes
-    in two groups may still straddle: `split(merge_groups(source))` keeps them together.
+    Strata are the joint labels of all tasks, of a label map whether it shows anything
+    but background; joint labels too rare to be spread are treated as one. Shares are
+    met as nearly as whole groups allow. Look-alikes in two groups may still straddle:
+    `split(merge_groups(source))` keeps them together.
 
     Args:
         source: what to split.
@@ -280,7 +281,9 @@ def _folds(fractions, most: int, wanted: int) -> tuple[int, ...]:
 
 def _joint_labels(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """The combination of labels of each row, numbered, and how often each occurs."""
-    labels = np.stack([source.targets[task] for task in sorted(source.targets)], axis=1)
+    labels = np.stack(
+        [source.case_labels(task)[0] for task in sorted(source.targets)], axis=1
+    )
     _, joint, counts = np.unique(
         labels, axis=0, return_inverse=True, return_counts=True
     )
@@ -302,12 +305,13 @@ def _warn_of_absent_classes(source: Source, result: Split) -> None:
     parts = {name: rows for name, rows in result.parts().items() if rows.size}
     for task, labels in source.targets.items():
         for label, name in enumerate(source.class_names[task]):
-            rows = np.flatnonzero(labels == label)
+            shown = labels == label
+            if shown.ndim > 1:  # of a map, whether any pixel is of the class
+                shown = shown.any(axis=(1, 2))
+            rows = np.flatnonzero(shown)
             if not rows.size:
                 continue
-            lacking = [
-                p for p, part in parts.items() if not (labels[part] == label).any()
-            ]
+            lacking = [p for p, part in parts.items() if not shown[part].any()]
             if lacking:
                 groups = len(np.unique(source.groups[rows]))
                 warn(

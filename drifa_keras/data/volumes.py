@@ -16,6 +16,7 @@ import numpy as np
 
 REGIONS: dict[str, tuple[int, ...]] = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
 LABELS = (0, 1, 2, 4)
+CLASSES = ("background", "necrotic core", "oedema", "enhancing tumour")  # of LABELS
 # BraTS has 240 x 240 x 155 = 8.9 million voxels; a broken header may claim anything.
 _MOST_VOXELS = 2**27
 _HEADER_BYTES = 348
@@ -114,6 +115,21 @@ def region(labels: np.ndarray, name: str) -> np.ndarray:
     if name not in REGIONS:
         raise ValueError(f"region={name!r}: expected one of {', '.join(REGIONS)}.")
     return np.isin(labels, REGIONS[name])
+
+
+def class_maps(labels: np.ndarray) -> np.ndarray:
+    """BraTS labels 0, 1, 2 and 4 numbered without a gap, as `CLASSES` are; int8."""
+    numbers = np.full(LABELS[-1] + 1, -1, np.int8)
+    numbers[list(LABELS)] = range(len(LABELS))
+    return numbers[labels]
+
+
+def class_regions() -> dict[str, tuple[int, ...]]:
+    """Region name to the numbers of its classes in `class_maps`."""
+    return {
+        name: tuple(LABELS.index(label) for label in labels)
+        for name, labels in REGIONS.items()
+    }
 
 
 def to_pixels(volume: Volume) -> tuple[np.ndarray, float, float]:

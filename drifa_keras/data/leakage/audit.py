@@ -205,7 +205,7 @@ def audit(
     if fingerprints is None:
         fingerprints = fingerprint(source, progress, modality=modality)
     check_rows(fingerprints, source)
-    labels, class_names = source.targets[task], source.class_names[task]
+    labels, class_names = source.case_labels(task)
     if by is None:
         by = merging_rule(source)
     near = near_pairs(fingerprints, threshold, progress)

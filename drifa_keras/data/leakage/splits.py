@@ -182,14 +182,14 @@ def audit_split(
     check_rows(fingerprints, source)
     task = the_only("task", source.targets, task)
     near = near_pairs(fingerprints, progress=progress) if near is None else near
-    labels = source.targets[task]
+    labels, class_names = source.case_labels(task)
     scheme = scheme_of_split(name, split, fingerprints.usable & (labels >= 0))
     return audit_schemes(
         [scheme],
         fingerprints,
         near,
         labels,
-        source.class_names[task],
+        class_names,
         source.groups,
         progress,
     )[0]

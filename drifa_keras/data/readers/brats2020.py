@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,14 @@ import numpy as np
 
 from drifa_keras.data import volumes
 from drifa_keras.data._checks import check_count, check_size, listing, track
-from drifa_keras.data.images import resize_array
+from drifa_keras.data.images import resize_array, resize_nearest
 from drifa_keras.data.readers import _layout
 from drifa_keras.data.readers._dataset import Dataset
-from drifa_keras.data.source import Source, _resize_masks
+from drifa_keras.data.source import Source
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 CLASSES = ("absent", "present")
+Files = Mapping[str, Mapping[str, str | os.PathLike]]
 _SUBJECTS = 369
 _SUBJECT = re.compile(r"BraTS20_Training_\d{3}")
 _NAMES = (
@@ -79,10 +80,11 @@ class BratsSlices:
 
 
 def brats2020(
-    root: str | os.PathLike,
+    root: str | os.PathLike | Files,
     *,
     modalities: Sequence[str] = MODALITIES,
     task: str = "tumor",
+    segmentation: bool = False,
     region: str | None = "WT",
     subjects: Sequence[str] | None = None,
     every: int = 1,
@@ -106,10 +108,15 @@ def brats2020(
 
     Args:
         root: the folder with the subject folders `BraTS20_Training_XXX/`, or one
-            above it.
+            above it. For volumes that lie otherwise, such as those of another year, a
+            dict: subject to its files, the names of the modalities and "seg" to paths.
         modalities: which of flair, t1, t1ce and t2.
         task: name given to the classification of slices: tumour absent or present
             (any voxel labelled 1, 2 or 4, before resizing).
+        segmentation: make the task the segmentation of slices: its targets are label
+            maps of the classes "background", "necrotic core" (necrotic or
+            non-enhancing, label 1), "oedema" (2) and "enhancing tumour" (4, which
+            becomes class 3), scored by the regions WT, TC and ET.
         region: which tumour region becomes the mask of every modality: "WT", "TC",
             "ET", or None for no masks. `brats2020_slices` gives all three.
         subjects: names of the subjects to read; all by default.
@@ -126,9 +133,10 @@ def brats2020(
         raise ValueError(
             f"region={region!r}: expected one of {', '.join(volumes.REGIONS)}, or None."
         )
+    names = _check_modalities(modalities)
     slices = _read(
         root,
-        modalities=modalities,
+        modalities=names,
         task=task,
         subjects=subjects,
         every=every,
@@ -136,16 +144,24 @@ def brats2020(
         limit_gib=limit_gib,
         verify=verify,
         progress=progress,
-        masks=region is not None,
+        copies=bool(segmentation) + (0 if region is None else len(names)),
     )
-    if region is None:
-        return slices.source
-    mask = slices.region(region)
-    return replace(slices.source, masks=dict.fromkeys(slices.source.modalities, mask))
+    source = slices.source
+    if region is not None:
+        mask = slices.region(region)
+        source = replace(source, masks=dict.fromkeys(source.modalities, mask))
+    if segmentation:
+        source = replace(
+            source,
+            targets={task: volumes.class_maps(slices.labels)},
+            class_names={task: volumes.CLASSES},
+            regions={task: volumes.class_regions()},
+        )
+    return source
 
 
 def brats2020_slices(
-    root: str | os.PathLike,
+    root: str | os.PathLike | Files,
     *,
     modalities: Sequence[str] = MODALITIES,
     task: str = "tumor",
@@ -170,7 +186,7 @@ def brats2020_slices(
         limit_gib=limit_gib,
         verify=verify,
         progress=progress,
-        masks=False,
+        copies=0,
     )
 
 
@@ -190,44 +206,40 @@ def _read(
     limit_gib,
     verify,
     progress,
-    masks,
+    copies,
 ) -> BratsSlices:
     names = _check_modalities(modalities)
     every = check_count(every, "every")
     size = None if image_size is None else check_size(image_size)
-    folder = find(root)
-    if folder is None:
-        raise FACTS.missing(root)
-    places = _chosen(folder, subjects)
-    files = [_files(place, names) for place in places]
-    if verify and subjects is None:
-        FACTS.verify(["subjects"] * len(places), folder)
-    _check_memory(files, names, every, size, limit_gib, masks)
+    files = _files(root, names, subjects)
+    if verify and subjects is None and not isinstance(root, Mapping):
+        FACTS.verify(["subjects"] * len(files), root)
+    _check_memory(files, len(names) + 1 + copies, every, size, limit_gib)
 
-    def read(index):
-        return _subject(files[index], names, every, size)
+    def read(subject):
+        return _subject(files[subject], names, every, size)
 
     parts: list[_Part] = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        results = pool.map(read, range(len(places)))
+        results = pool.map(read, files)
         try:
-            parts += track(results, len(places), "Reading BraTS 2020", progress)
+            parts += track(results, len(files), "Reading BraTS 2020", progress)
         except BaseException:
             # Without this a bad file is reported only after all others are read.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    _check_shapes(parts, places)
+    _check_shapes(parts, list(files))
     counts = [len(part.z) for part in parts]
     if not sum(counts):
         raise ValueError(
-            f"{FACTS.title} in {folder} has no slice with brain on {_LEAST_BRAIN:.0%} "
+            f"No slice of the {len(files)} subject(s) has brain on {_LEAST_BRAIN:.0%} "
             f"of its area in {', '.join(names)}: expected whole volumes; lower `every`."
         )
     images = {}
     for name in names:
         images[name] = np.concatenate([part.images.pop(name) for part in parts])
     z = np.concatenate([part.z for part in parts])
-    groups = np.repeat([place.name for place in places], counts)
+    groups = np.repeat(list(files), counts)
     present = np.concatenate([part.present for part in parts])
     source = Source(
         name="brats2020",
@@ -288,7 +300,7 @@ def _subject(files: dict[str, Path], names, every, size) -> _Part:
     planes = {name: volumes.axial(pixels[:, :, z]) for name, pixels in images.items()}
     if size is not None:
         planes = {name: _resized(pixels, size) for name, pixels in planes.items()}
-        cut = _resize_masks(cut, size)
+        cut = resize_nearest(cut, size)
     return _Part(planes, cut, present, z, mean, std)
 
 
@@ -337,22 +349,48 @@ def _subjects(folder: Path) -> list[Path]:
     return [path for path in _layout.folders(folder) if _SUBJECT.fullmatch(path.name)]
 
 
-def _chosen(folder: Path, subjects: Sequence[str] | None) -> list[Path]:
-    places = {path.name: path for path in _subjects(folder)}
-    if subjects is None:
-        return list(places.values())
-    subjects = [subjects] if isinstance(subjects, str) else list(subjects)
-    unknown = [name for name in subjects if name not in places]
+def _files(root, names: Sequence[str], subjects) -> dict[str, dict[str, Path]]:
+    """Subject to its files: those of the modalities and "seg"."""
+    if isinstance(root, Mapping):
+        return {
+            subject: _given_files(subject, root[subject], names)
+            for subject in _chosen(list(root), subjects, "the dict of files")
+        }
+    folder = find(root)
+    if folder is None:
+        raise FACTS.missing(root)
+    known = [place.name for place in _subjects(folder)]
+    return {
+        subject: _found_files(folder / subject, names)
+        for subject in _chosen(known, subjects, folder)
+    }
+
+
+def _chosen(known: list[str], subjects: Sequence[str] | None, where) -> list[str]:
+    if subjects is None and known:
+        return known
+    subjects = [subjects] if isinstance(subjects, str) else list(subjects or ())
+    unknown = [name for name in subjects if name not in known]
     if unknown or not subjects:
         raise ValueError(
             f"subjects={listing(unknown) or subjects} not found among the "
-            f"{len(places)} subject folders of {folder}: expected names such as "
-            f"{next(iter(places))}."
+            f"{len(known)} subjects of {where}: expected names such as "
+            f"{next(iter(known), 'BraTS20_Training_001')}."
         )
-    return [places[name] for name in sorted(set(subjects))]
+    return sorted(set(subjects))
 
 
-def _files(place: Path, names: Sequence[str]) -> dict[str, Path]:
+def _given_files(subject: str, given, names: Sequence[str]) -> dict[str, Path]:
+    needed = (*names, "seg")
+    if not isinstance(given, Mapping) or not set(needed) <= set(given):
+        raise ValueError(
+            f"The files of subject {subject!r} are {given!r}: expected a dict with a "
+            f"path for each of {', '.join(needed)}."
+        )
+    return {name: Path(given[name]) for name in needed}
+
+
+def _found_files(place: Path, names: Sequence[str]) -> dict[str, Path]:
     files = {}
     for name in (*names, "seg"):
         candidates = [place / f"{place.name}_{name}{suffix}" for suffix in _SUFFIXES]
@@ -371,10 +409,10 @@ def _files(place: Path, names: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _check_memory(files, names, every, size, limit_gib, masks) -> None:
-    planes = len(names) * (2 if masks else 1) + 1
+def _check_memory(files, planes: int, every, size, limit_gib) -> None:
+    """Refuse to make `planes` arrays of all slices, of a byte a pixel, too large."""
     total = 0
-    for table in files:
+    for table in files.values():
         columns, rows, depth = volumes.read_shape(table["seg"])
         height, width = size or (rows, columns)
         total += -(-depth // every) * height * width * planes
@@ -386,12 +424,12 @@ def _check_memory(files, names, every, size, limit_gib, masks) -> None:
         )
 
 
-def _check_shapes(parts: list[_Part], places: list[Path]) -> None:
-    for part, place in zip(parts, places, strict=True):
+def _check_shapes(parts: list[_Part], subjects: list[str]) -> None:
+    for part, subject in zip(parts, subjects, strict=True):
         if part.labels.shape[1:] != parts[0].labels.shape[1:]:
             raise ValueError(
-                f"The slices of {place} are {part.labels.shape[1:]} and those of "
-                f"{places[0].name} {parts[0].labels.shape[1:]}: expected one size; "
+                f"The slices of {subject} are {part.labels.shape[1:]} and those of "
+                f"{subjects[0]} {parts[0].labels.shape[1:]}: expected one size; "
                 "pass image_size."
             )
 

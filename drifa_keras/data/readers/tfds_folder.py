@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from drifa_keras.data._checks import check_size, listing, track
-from drifa_keras.data.images import resize_array
+from drifa_keras.data.images import resize_array, resize_nearest
 from drifa_keras.data.readers import _layout
-from drifa_keras.data.source import Source, _resize_masks
+from drifa_keras.data.source import Source
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 _GIB = 2**30
@@ -189,7 +189,7 @@ def _fitted(builder, name: str, pixels: np.ndarray, shape, size) -> np.ndarray:
             f"{pixels.shape[:2]}, height and width): pass image_size=(height, width)."
         )
     if name == "mask":
-        return _resize_masks(pixels.any(axis=-1)[None], shape)[0]
+        return resize_nearest(pixels.any(axis=-1)[None], shape)[0]
     return resize_array(pixels, shape[:2])
 
 
