@@ -1,5 +1,6 @@
 """Networks put together from the layers."""
 
+from drifa_keras.models.backbones import cut_points, stage_ends
 from drifa_keras.models.cost import Cost, cost
 from drifa_keras.models.drifa_net import DRIFANet
 from drifa_keras.models.mail_net import MAILNet
@@ -15,7 +16,9 @@ __all__ = [
     "MultimodalModel",
     "RobustMAILNet",
     "cost",
+    "cut_points",
     "predict",
     "preset_class",
     "presets",
+    "stage_ends",
 ]

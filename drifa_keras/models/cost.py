@@ -65,9 +65,12 @@ def _multiply_adds_of_model(model):
     # The config of a plain Functional model lists every call of every layer with
     # the shapes of its inputs.
     plain = keras.Model(model.inputs, model.outputs)
+    layers = {layer.name: layer for layer in plain.layers}
     total = 0
     for entry in plain.get_config()["layers"]:
-        layer = plain.get_layer(entry["name"])
+        layer = layers.get(entry["name"])
+        if layer is None:  # an operation such as `x + 1`
+            continue
         for node in entry["inbound_nodes"]:
             shapes = _shapes(node["args"])
             if shapes is not None:

@@ -5,6 +5,7 @@ import functools
 import keras
 
 from drifa_keras.layers import EMCAM, ERLABlock
+from drifa_keras.models.backbones import ResNet
 from drifa_keras.models.staged_model import StagedModel, as_switch, optional
 
 
@@ -97,15 +98,18 @@ class MAILNet(StagedModel):
         super().__init__(
             modalities,
             tasks,
-            block=functools.partial(ERLABlock, **common),
+            branches=ResNet(
+                filters,
+                stem,
+                functools.partial(ERLABlock, **common),
+                norm_momentum=norm_momentum,
+                dtype=dtype,
+            ),
             fuse=optional(EMCAM, emcam, ("mfifa", "emsca", "dct"), **common),
             fused_dropout=False,
             fusion=fusion,
             dropout=dropout,
-            filters=filters,
-            stem=stem,
             dropout_after=dropout_after,
-            norm_momentum=norm_momentum,
             modality_dropout=modality_dropout,
             rescaling=rescaling,
             dtype=dtype,
@@ -118,6 +122,9 @@ class MAILNet(StagedModel):
         self.random_ratio = random_ratio
         self.noise_stddev = noise_stddev
         self.groups = groups
+        self.filters = tuple(filters)
+        self.stem = stem
+        self.norm_momentum = norm_momentum
 
     def get_config(self):
         return {
@@ -127,4 +134,7 @@ class MAILNet(StagedModel):
             "random_ratio": self.random_ratio,
             "noise_stddev": self.noise_stddev,
             "groups": self.groups,
+            "filters": list(self.filters),
+            "stem": self.stem,
+            "norm_momentum": self.norm_momentum,
         }

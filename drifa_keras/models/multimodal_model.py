@@ -97,7 +97,8 @@ class MultimodalModel(keras.Model):
         self.modality_dropout = modality_dropout
         self.rescaling = rescaling
         self.dtype_policy = keras.dtype_policies.get(dtype)
-        self.trainable = trainable
+        if not trainable:  # True would free what a backbone has frozen
+            self.trainable = False
 
     @staticmethod
     def open_streams(modalities, modality_dropout=0.0, rescaling=1 / 255, dtype=None):
@@ -256,7 +257,7 @@ class MultimodalModel(keras.Model):
             "trainable": self.trainable,
         }
         # What the user did to single layers, which the arguments do not say.
-        frozen = [layer.name for layer in self.layers if not layer.trainable]
+        frozen = [path for path, layer in _layers(self) if not layer.trainable]
         if frozen:
             config["frozen"] = frozen
         lora = {
@@ -289,8 +290,9 @@ class MultimodalModel(keras.Model):
             model = cls(network.input, network.output, **config)
         for name, arguments in lora.items():
             model.get_layer(name).enable_lora(**arguments)
-        for name in frozen:
-            model.get_layer(name).trainable = False
+        for path, layer in _layers(model):
+            if layer.trainable == (path in frozen):
+                layer.trainable = path not in frozen
         return model
 
     def _check(self, x, y=None, sample_weight=None):
@@ -351,6 +353,14 @@ class MultimodalModel(keras.Model):
         if kind == "targets":
             for task, classes in self.tasks.items():
                 check_targets(task, targets[task], classes)
+
+
+def _layers(model, prefix=""):
+    """The layers of a model and of the models in it, each after what holds it."""
+    for layer in model.layers:
+        yield prefix + layer.name, layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer, f"{prefix}{layer.name}/")
 
 
 def check_modalities(modalities):

@@ -29,6 +29,11 @@ _PRESETS = {
             "final_mfa": False,
         },
     },
+    "drifa_inception_v3": {
+        "class": DRIFANet,
+        "description": "DRIFA-Net on Inception-v3: 75 px or more.",
+        "arguments": {"backbone": "inception_v3"},
+    },
     "drifa_tiny": {
         "class": DRIFANet,
         "description": "Small: 32 px, CPUs, demos.",

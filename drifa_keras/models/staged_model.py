@@ -6,15 +6,14 @@ import inspect
 import keras
 
 from drifa_keras.layers import MCDropout, StreamConcatenate
+from drifa_keras.models.backbones import check_choice, name_of
 from drifa_keras.models.multimodal_model import MultimodalModel, check_modalities
 
-_BLOCKS_PER_STAGE = 2
 _FUSIONS = ("last", "every_stage", "every_block")
-_STEMS = ("resnet", "small")
 
 
 class StagedModel(MultimodalModel):
-    """One branch a modality, a stem and stages of two blocks, joined by fusions.
+    """One branch a modality, in stages of blocks, joined by fusions.
 
     The streams are concatenated in the end, pooled, and read by one softmax head a
     task. A subclass says what the blocks, gates and fusions are, each as a
@@ -23,20 +22,16 @@ class StagedModel(MultimodalModel):
     Args:
         modalities: Dict of modality name to image shape.
         tasks: Dict of task name to number of classes.
-        block: Partial of a block, called with `filters`, `strides` and
-            `norm_momentum`, too.
+        branches: What makes the maps of the modalities: `ResNet` or `CutBackbone`.
         fuse: Partial of a fusion layer, or `None`.
-        gate: Partial of a layer that follows the convolution of the stem and every
-            block, or `None`.
+        gate: Partial of a layer that follows every block, or `None`.
         final_gate: Whether a gate follows the very last block.
         fused_dropout: Whether dropout follows the concatenation.
         fusion: Where the streams meet: `"last"` (after the last block),
             `"every_stage"` or `"every_block"`.
         dropout: Rate of every dropout layer; 0 leaves them out.
-        filters: Channels of each stage.
-        stem: `"resnet"` or `"small"`.
-        dropout_after: Stages, or pairs (stage, block), that dropout follows.
-        norm_momentum: Momentum of the running statistics of batch normalisation.
+        dropout_after: Stages, or pairs (stage, block), that dropout follows; `None`
+            for the stages 1 and 2, counted from 0, where they are.
         modality_dropout: As in `MultimodalModel`.
         rescaling: As in `MultimodalModel`.
         dtype: As in `MultimodalModel`.
@@ -48,17 +43,14 @@ class StagedModel(MultimodalModel):
         modalities,
         tasks,
         *,
-        block,
+        branches,
         fuse,
         gate=None,
         final_gate=True,
         fused_dropout=True,
         fusion,
         dropout,
-        filters,
-        stem,
         dropout_after,
-        norm_momentum,
         modality_dropout,
         rescaling,
         dtype,
@@ -67,51 +59,38 @@ class StagedModel(MultimodalModel):
         _check_known(type(self), kwargs)
         modalities = check_modalities(modalities)
         check_choice("fusion", fusion, _FUSIONS)
-        check_choice("stem", stem, _STEMS)
-        filters = tuple(filters)
-        if not filters or any(not isinstance(f, int) or f < 1 for f in filters):
-            raise ValueError(
-                "`filters` must hold a positive number of channels for each stage. "
-                f"Received: filters={filters}."
-            )
+        stages = [stage for stage, _ in branches.places]
+        if dropout_after is None:
+            dropout_after = [stage for stage in (1, 2) if stage in stages]
         dropout_after = tuple(
             tuple(place) if isinstance(place, (list, tuple)) else place
             for place in dropout_after
         )
-        dropout_blocks = _blocks_with_dropout(dropout_after, len(filters))
+        dropout_blocks = _blocks_with_dropout(dropout_after, branches.places)
         policy = keras.dtype_policies.get(dtype)
 
         # === Functional model ===
         inputs, streams, presence = self.open_streams(
             modalities, modality_dropout, rescaling, policy
         )
-        streams = {
-            name: _stem(x, name, stem, filters[0], gate, norm_momentum, policy)
-            for name, x in streams.items()
-        }
-        last = (len(filters) - 1, _BLOCKS_PER_STAGE - 1)
-        for place in _places(len(filters)):
-            stage, index = place
+        streams = {name: branches.open(name, x) for name, x in streams.items()}
+        last = branches.places[-1]
+        for place in branches.places:
             for name, x in streams.items():
-                prefix = f"{name}_stage{stage}_block{index}"
-                x = block(
-                    filters[stage],
-                    strides=2 if stage > 0 and index == 0 else 1,
-                    norm_momentum=norm_momentum,
-                    dtype=policy,
-                    name=prefix,
-                )(x)
+                prefix = branches.prefix(name, place)
+                x = branches.grow(name, place, x)
                 if dropout and place in dropout_blocks:
                     x = MCDropout(dropout, dtype=policy, name=f"{prefix}_dropout")(x)
                 if gate is not None and (final_gate or place != last):
-                    x = gate(dtype=policy, name=f"{prefix}_{_name_of(gate)}")(x)
+                    x = gate(dtype=policy, name=f"{prefix}_{name_of(gate)}")(x)
                 streams[name] = x
-            _check_equal_maps(streams)
-            if fuse is not None and _fuses(fusion, place, last):
-                fused = fuse(
-                    dtype=policy, name=f"{_name_of(fuse)}_stage{stage}_block{index}"
-                )(list(streams.values()), presence=presence)
+            if fuse is not None and _fuses(fusion, place, branches.places):
+                _check_equal_maps(streams)
+                fused = fuse(dtype=policy, name=branches.prefix(name_of(fuse), place))(
+                    list(streams.values()), presence=presence
+                )
                 streams = dict(zip(streams, fused, strict=True))
+        _check_equal_maps(streams)
         x = StreamConcatenate(dtype=policy, name="fused_streams")(
             list(streams.values()), presence=presence
         )
@@ -134,33 +113,18 @@ class StagedModel(MultimodalModel):
         # === Config ===
         self.fusion = fusion
         self.dropout = dropout
-        self.filters = filters
-        self.stem = stem
         self.dropout_after = dropout_after
-        self.norm_momentum = norm_momentum
 
     def get_config(self):
         return {
             **super().get_config(),
             "fusion": self.fusion,
             "dropout": self.dropout,
-            "filters": list(self.filters),
-            "stem": self.stem,
             "dropout_after": [
                 list(place) if isinstance(place, tuple) else place
                 for place in self.dropout_after
             ],
-            "norm_momentum": self.norm_momentum,
         }
-
-
-def check_choice(argument, value, choices):
-    """Raises a `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(
-            f"`{argument}` must be one of {list(choices)}. Received: "
-            f"{argument}={value!r}."
-        )
 
 
 def optional(cls, value, allowed, **common):
@@ -202,69 +166,38 @@ def _check_known(cls, arguments):
         )
 
 
-def _places(stages):
-    return [(s, b) for s in range(stages) for b in range(_BLOCKS_PER_STAGE)]
-
-
-def _fuses(fusion, place, last):
+def _fuses(fusion, place, places):
     if fusion == "every_block":
         return True
     if fusion == "every_stage":
-        return place[1] == last[1]
-    return place == last
+        return place == [other for other in places if other[0] == place[0]][-1]
+    return place == places[-1]
 
 
-def _name_of(part):
-    return part.func.__name__.lower()
-
-
-def _stem(x, name, stem, filters, gate, norm_momentum, policy):
-    """Convolution, gate, BN, ReLU and a pool, as in the released code."""
-    kernel_size, strides = (7, 2) if stem == "resnet" else (3, 1)
-    x = keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding="same",
-        data_format="channels_last",
-        dtype=policy,
-        name=f"{name}_stem_conv",
-    )(x)
-    if gate is not None:
-        x = gate(dtype=policy, name=f"{name}_stem_{_name_of(gate)}")(x)
-    x = keras.layers.BatchNormalization(
-        momentum=norm_momentum, dtype=policy, name=f"{name}_stem_norm"
-    )(x)
-    x = keras.layers.ReLU(dtype=policy, name=f"{name}_stem_relu")(x)
-    return keras.layers.MaxPooling2D(
-        3,
-        strides=2,
-        padding="same",
-        data_format="channels_last",
-        dtype=policy,
-        name=f"{name}_stem_pool",
-    )(x)
-
-
-def _blocks_with_dropout(dropout_after, stages):
+def _blocks_with_dropout(dropout_after, places):
     blocks = set()
     for entry in dropout_after:
-        place = entry if isinstance(entry, tuple) else (entry, _BLOCKS_PER_STAGE - 1)
-        if place not in _places(stages):
+        of_stage = [place for place in places if place[0] == entry]
+        place = entry if isinstance(entry, tuple) else (of_stage or [None])[-1]
+        if place not in places:
+            stages, blocks_of_stage = (
+                1 + max(numbers) for numbers in zip(*places, strict=True)
+            )
             raise ValueError(
                 f"`dropout_after` names stages 0..{stages - 1} or pairs (stage, block "
-                f"0..{_BLOCKS_PER_STAGE - 1}). Received: {entry!r}."
+                f"0..{blocks_of_stage - 1}). Received: {entry!r}."
             )
         blocks.add(place)
     return blocks
 
 
 def _check_equal_maps(streams):
-    sizes = {name: tuple(x.shape[1:3]) for name, x in streams.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    shapes = {name: tuple(x.shape[1:]) for name, x in streams.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(
-            f"Maps that meet in a fusion must be of equal size. Received: {listed}. "
-            "Give the modalities equal image sizes; readers and `drifa_keras.data` "
-            "resize."
+            "Maps that meet in a fusion must be of equal size and have as many "
+            f"channels. Received (height, width, channels): {listed}. Give the "
+            "modalities equal image sizes (readers and `drifa_keras.data` resize) and "
+            "backbones that end with as many channels."
         )

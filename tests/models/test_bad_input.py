@@ -347,11 +347,11 @@ BAD_ARGUMENTS = {
     "a size of 0": ({"modalities": {"a": (0, 16, 3)}}, ("'a'", "positive integers")),
     "maps of unequal size": (
         {"modalities": {"a": SKIN, "b": (32, 32, 3)}},
-        ("a (8, 8)", "b (16, 16)", "equal image sizes"),
+        ("a (8, 8, 2)", "b (16, 16, 2)", "equal image sizes"),
     ),
     "maps of unequal size without mifa": (
         {"modalities": {"a": SKIN, "b": (32, 32, 3)}, "mifa": False},
-        ("a (8, 8)", "b (16, 16)", "equal image sizes"),
+        ("a (8, 8, 2)", "b (16, 16, 2)", "equal image sizes"),
     ),
     "unknown mfa key": ({"mfa": {"hifa ": False}}, ("`mfa`", "'hifa '", "'clia'")),
     "unknown mifa key": ({"mifa": {"hifa": False}}, ("`mifa`", "'hifa'", "'mgifa'")),
