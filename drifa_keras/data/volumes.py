@@ -23,6 +23,7 @@ _HEADER_BYTES = 348
 _MOST_EXTRA_BYTES = 2**20
 _STEPS = 25  # grey levels a standard deviation
 _MIDDLE = 128
+_MOST_CLIPPED = 0.25  # share of the brain
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def class_regions() -> dict[str, tuple[int, ...]]:
     }
 
 
-def to_pixels(volume: Volume) -> tuple[np.ndarray, float, float]:
+def to_pixels(volume: Volume, zscore: bool = True) -> tuple[np.ndarray, float, float]:
     r"""Z-score a volume inside the brain and map it to uint8.
 
     The brain is where a value is not 0 (BraTS volumes are skull-stripped). With the
@@ -142,6 +143,12 @@ def to_pixels(volume: Volume) -> tuple[np.ndarray, float, float]:
 
     inside and 0 outside, so that 0 always means "no brain". `to_z` goes back, exact
     to 0.02 standard deviations for z in [-5.08, 5.08]; beyond, values are clipped.
+
+    Args:
+        volume: what `read_volume` gave.
+        zscore: False takes the values as pixels already, for volumes that were scaled
+            before, such as parts of a brain on the scale of the whole: with the mean
+            128 and the standard deviation 25 above.
 
     Returns:
         uint8 pixels of the volume's shape, the mean, and the standard deviation.
@@ -153,7 +160,17 @@ def to_pixels(volume: Volume) -> tuple[np.ndarray, float, float]:
             f"{volume.path} is 0 everywhere: expected a brain on a background of 0; "
             "fetch the file again or leave the subject out."
         )
-    mean, std = float(inside.mean()), float(inside.std())
+    if zscore:
+        mean, std = float(inside.mean()), float(inside.std())
+    else:
+        mean, std = float(_MIDDLE), float(_STEPS)
+        clipped = float(((inside < 0.5) | (inside > 255.5)).mean())
+        if clipped > _MOST_CLIPPED:
+            raise ValueError(
+                f"{volume.path} has {clipped:.0%} of its brain outside 1..255, up to "
+                f"{inside.max():g}: zscore=False expects values that are pixels "
+                "already; leave it out."
+            )
     if not (np.isfinite(std) and std > 1e-9 * max(1.0, abs(mean))):
         raise ValueError(
             f"{volume.path} has the same value ({mean:g}) in the whole brain: expected "

@@ -89,6 +89,7 @@ def brats2020(
     subjects: Sequence[str] | None = None,
     every: int = 1,
     image_size: tuple[int, int] | None = None,
+    zscore: bool = True,
     limit_gib: float = 4.0,
     verify: bool = True,
     progress: bool = True,
@@ -101,7 +102,8 @@ def brats2020(
     research, after registration with the organisers, with citation.
 
     Each volume is z-scored inside the brain and mapped to uint8 as
-    `drifa_keras.data.volumes.to_pixels` says. Slices in which any of the modalities
+    `drifa_keras.data.volumes.to_pixels` says; parts of a brain that were cut after such
+    scaling keep it with `zscore=False`. Slices in which any of the modalities
     shows brain on less than 1 % of the area are left out: a blank image would mean an
     absent modality. Slices lie along the third axis of the volume and are shown with
     the second axis downwards, as is usual for BraTS.
@@ -122,6 +124,7 @@ def brats2020(
         subjects: names of the subjects to read; all by default.
         every: take each `every`-th slice of a volume.
         image_size: (height, width) to resize to; the volumes' own by default.
+        zscore: False takes values as pixels, for volumes scaled to 0..255 before.
         limit_gib: refuse to make arrays larger than this.
         verify: warn if there are not 369 subjects.
         progress: whether to show a progress bar when it takes a while.
@@ -141,6 +144,7 @@ def brats2020(
         subjects=subjects,
         every=every,
         image_size=image_size,
+        zscore=zscore,
         limit_gib=limit_gib,
         verify=verify,
         progress=progress,
@@ -168,6 +172,7 @@ def brats2020_slices(
     subjects: Sequence[str] | None = None,
     every: int = 1,
     image_size: tuple[int, int] | None = None,
+    zscore: bool = True,
     limit_gib: float = 4.0,
     verify: bool = True,
     progress: bool = True,
@@ -183,6 +188,7 @@ def brats2020_slices(
         subjects=subjects,
         every=every,
         image_size=image_size,
+        zscore=zscore,
         limit_gib=limit_gib,
         verify=verify,
         progress=progress,
@@ -203,6 +209,7 @@ def _read(
     subjects,
     every,
     image_size,
+    zscore,
     limit_gib,
     verify,
     progress,
@@ -217,7 +224,7 @@ def _read(
     _check_memory(files, len(names) + 1 + copies, every, size, limit_gib)
 
     def read(subject):
-        return _subject(files[subject], names, every, size)
+        return _subject(files[subject], names, every, size, zscore)
 
     parts: list[_Part] = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -270,7 +277,7 @@ class _Part:
     std: dict[str, float]
 
 
-def _subject(files: dict[str, Path], names, every, size) -> _Part:
+def _subject(files: dict[str, Path], names, every, size, zscore) -> _Part:
     mask = volumes.read_volume(files["seg"])
     labels = volumes.check_labels(mask)
     images, mean, std = {}, {}, {}
@@ -278,7 +285,7 @@ def _subject(files: dict[str, Path], names, every, size) -> _Part:
     for name in names:
         volume = volumes.read_volume(files[name])
         _check_aligned(volume, mask)
-        images[name], mean[name], std[name] = volumes.to_pixels(volume)
+        images[name], mean[name], std[name] = volumes.to_pixels(volume, zscore)
         brain |= images[name] > 0
     tumour = labels > 0
     outside = int((tumour & ~brain).sum())
