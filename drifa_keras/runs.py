@@ -6,13 +6,14 @@ import inspect
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import yaml
 
-from drifa_keras.configs import Config, parse_config, read_yaml
+from drifa_keras.configs import Config, first_difference, parse_config, read_yaml
 from drifa_keras.data import READERS, Pairing, Split, pair, phantoms, read, split
 from drifa_keras.data.leakage import (
     assert_no_leakage,
@@ -21,6 +22,10 @@ from drifa_keras.data.leakage import (
     merging_rule,
     needs_thumbnails,
 )
+
+# The folder of what an interrupted training goes on from. It is there for as long as
+# the training is not done.
+STATE = "state"
 
 _VERSIONED = ("drifa_keras", "keras", "tensorflow", "jax", "torch", "numpy")
 
@@ -46,12 +51,18 @@ class Run:
         """The best model."""
         return self.folder / "model.keras"
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether its training is under way, or was interrupted."""
+        return (self.folder / STATE).is_dir()
+
     @classmethod
     def create(cls, config: Config, class_names, folder: str | Path, leakage=()) -> Run:
         """Makes a new folder and writes `config.yaml` into it.
 
         Raises:
-            ValueError: If the folder exists and is not empty.
+            ValueError: If the folder holds anything but a training that was
+                interrupted.
         """
         import keras
 
@@ -66,7 +77,7 @@ class Run:
             "leakage": list(leakage),
         }
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        write_text(folder / "config.yaml", text)
         names = {task: tuple(names) for task, names in class_names.items()}
         return cls(folder, config, names, tuple(leakage))
 
@@ -121,15 +132,78 @@ class Run:
 
     def write_json(self, name: str, content) -> Path:
         """Writes a JSON file into the folder."""
-        path = self.folder / name
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        return path
+        return write_text(self.folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a text file; at any moment the file is the old one or the new one."""
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Calls `write` with a path beside `path`, and moves what it wrote to `path`."""
+    part = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(part)
+        return move_whole(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def move_whole(part: Path, path: Path) -> Path:
+    """Moves a file to `path` on the same disk; no power cut leaves half of it."""
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    if os.name == "posix":  # where a folder can be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return path
+
+
+def unfinished_run(config: Config, folder: str | Path) -> Run | None:
+    """The run of a folder in which the training of `config` was interrupted.
+
+    Returns:
+        The `Run`, or `None` if the folder is free.
+
+    Raises:
+        ValueError: If the folder is taken, or the training that was interrupted there
+            is that of another configuration.
+    """
+    folder = require_free(folder)
+    # Before both are there, nothing was done that is worth going on with.
+    if not all((folder / name).is_file() for name in ("config.yaml", "splits.json")):
+        return None
+    run = Run.open(folder)
+    require_same(run, config)
+    return run
+
+
+def require_same(run: Run, config: Config) -> None:
+    """A `ValueError` unless a run is that of `config`; its data may have moved."""
+    difference = first_difference(run.at(config.data.root), config)
+    if difference is not None:
+        key, there, here = difference
+        raise ValueError(
+            f"{run.folder} holds a run with {key} = {there!r}, not {here!r}. Give the "
+            "configuration that it was begun with, choose another folder with --out, "
+            "or move it away."
+        )
 
 
 def require_free(folder: str | Path) -> Path:
-    """Returns the path of a run folder to make; a `ValueError` if it is taken."""
+    """Returns the path of a run folder to make; a `ValueError` if it is taken.
+
+    A folder in which a training was interrupted is not taken.
+    """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / STATE).is_dir())
+    ):
         raise ValueError(
             f"The run folder {folder} exists already and is never overwritten. "
             "Choose another with --out, or move it away."

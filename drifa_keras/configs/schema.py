@@ -201,6 +201,25 @@ def parse_config(content: dict[str, Any], where: str = "the configuration") -> C
         raise ValueError(_one_line(error, where)) from error
 
 
+def first_difference(one: Config, other: Config) -> tuple[str, Any, Any] | None:
+    """The first dotted key at which two configurations differ, and its two values."""
+    flat, others = (_flat(config.model_dump(mode="json")) for config in (one, other))
+    for key in {**flat, **others}:
+        if flat.get(key) != others.get(key):
+            return key, flat.get(key), others.get(key)
+    return None
+
+
+def _flat(content, before=""):
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{before}{key}.")
+        else:
+            flat[before + key] = value
+    return flat
+
+
 def _set(content, key, value):
     *sections, last = key.split(".")
     for section in sections:

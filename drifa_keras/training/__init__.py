@@ -3,6 +3,16 @@
 from drifa_keras.training.adversarial import adversarial_training
 from drifa_keras.training.ensemble import train_ensemble
 from drifa_keras.training.recipe import compile_model, fit
-from drifa_keras.training.train import train
+from drifa_keras.training.recovery import epochs_done
+from drifa_keras.training.train import Prepared, prepare, train
 
-__all__ = ["adversarial_training", "compile_model", "fit", "train", "train_ensemble"]
+__all__ = [
+    "Prepared",
+    "adversarial_training",
+    "compile_model",
+    "epochs_done",
+    "fit",
+    "prepare",
+    "train",
+    "train_ensemble",
+]

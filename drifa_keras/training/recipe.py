@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import math
+import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from drifa_keras.runs import write_text
 from drifa_keras.training.adversarial import adversarial_training
+from drifa_keras.training.recovery import Recovery
 
 _SCHEDULES = ("plateau", "cosine", "constant")
 
@@ -93,18 +99,22 @@ def fit(
 ):
     """Fits a compiled model, keeping the best epoch.
 
+    With a `folder`, a training that was interrupted in it goes on, and ends with the
+    history and the weights that it would have had.
+
     Args:
         model: A compiled `MultimodalModel`.
         train: Batches `(images, targets, weights)`, as `drifa_keras.data.batches`
-            makes them.
+            makes them, from the epoch `epochs_done(folder)` on.
         val: Batches of the validation split.
         epochs: Number of epochs.
         steps_per_epoch: Steps of an epoch, where `train` goes on without end.
         schedule: With `"plateau"` the learning rate is multiplied by 0.2 after 5
             epochs without a better `val_loss`, down to 1e-5.
         monitor: What picks the best epoch.
-        folder: Where `model.keras` (the best epoch) and `history.csv` go; nothing is
-            written by default, and the model keeps its last weights.
+        folder: Where `model.keras` (the best epoch) and `history.csv` go, and `state`,
+            which is there until the training is done; nothing is written by default.
+            The model keeps its last weights.
         adversarial: Arguments of `adversarial_training`, to train on adversarial
             images.
         verbose: As in `keras.Model.fit`.
@@ -113,10 +123,11 @@ def fit(
         The `keras.callbacks.History`.
 
     Raises:
-        ValueError: If the loss became NaN or infinite, or `monitor` names nothing
-            that was measured.
+        ValueError: If the loss became NaN or infinite, `monitor` names nothing that
+            was measured, or the training in `folder` is that of another network.
     """
-    callbacks = [keras.callbacks.TerminateOnNaN()]
+    callbacks = [keras.callbacks.TerminateOnNaN(), keras.callbacks.History()]
+    recovery = None
     if schedule == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -129,12 +140,13 @@ def fit(
         callbacks += [
             _HistoryCSV(folder / "history.csv", only_task),
             keras.callbacks.ModelCheckpoint(
-                folder / "model.keras",
+                Recovery.best_path(folder),
                 monitor=monitor,
                 mode="min" if "loss" in monitor else "max",
                 save_best_only=True,
             ),
         ]
+        recovery = Recovery(folder, callbacks)
     attacked = contextlib.nullcontext()
     if adversarial is not None:
         attacked = adversarial_training(model, **adversarial)
@@ -143,8 +155,9 @@ def fit(
             train,
             validation_data=val,
             epochs=epochs,
+            initial_epoch=recovery.epochs if recovery else 0,
             steps_per_epoch=steps_per_epoch,
-            callbacks=callbacks,
+            callbacks=[*callbacks, recovery] if recovery else callbacks,
             shuffle=False,  # the batches are shuffled already
             verbose=verbose,
         )
@@ -159,15 +172,29 @@ def fit(
             f"`monitor` {monitor!r} was not measured, so that no best epoch was kept. "
             f"Measured were {sorted(history.history)}."
         )
+    if recovery:
+        recovery.finish()
     return history
 
 
-class _HistoryCSV(keras.callbacks.CSVLogger):
-    """Writes the epochs as CSV, with the task's prefix even if there is one task."""
+class _HistoryCSV(keras.callbacks.Callback):
+    """Writes the epochs as CSV, with the task's prefix even if there is one task.
+
+    `seconds_per_step` is the median time from the end of a step to the end of the
+    next, loading included: the first step, which compiles, and validation are not.
+    """
 
     def __init__(self, path, only_task):
-        super().__init__(str(path))
+        super().__init__()
+        self._path = path
         self._only_task = only_task
+        self.rows = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._ends = [time.perf_counter()]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._ends.append(time.perf_counter())
 
     def on_epoch_end(self, epoch, logs=None):
         logs = dict(logs or {})
@@ -179,7 +206,20 @@ class _HistoryCSV(keras.callbacks.CSVLogger):
                         logs[f"{part}{self._only_task}_{name}"] = value
                         if name != "loss":
                             del logs[part + name]
-        super().on_epoch_end(epoch, logs)
+        seconds = np.diff(self._ends)
+        row = {
+            "epoch": epoch,
+            **{name: float(logs[name]) for name in sorted(logs)},
+            "seconds_per_step": float(
+                np.median(seconds[1:] if seconds[1:].size else seconds)
+            ),
+        }
+        self.rows.append(row)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.rows[0], restval="NA", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self._path, text.getvalue())
 
 
 def _has_gpu():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -10,60 +11,126 @@ from drifa_keras.configs import Config
 from drifa_keras.data import Augment, Pairing, batches, class_weights, steps_per_epoch
 from drifa_keras.models import preset_class
 from drifa_keras.runs import (
+    STATE,
     Run,
     Splits,
     load_images,
     read_sources,
-    require_free,
+    read_splits,
     split_sources,
+    unfinished_run,
 )
 from drifa_keras.training.recipe import compile_model, fit
+from drifa_keras.training.recovery import epochs_done
 
 
-def train(config: Config, folder: str | Path, verbose: int | str = "auto") -> Run:
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a training.
+
+    Attributes:
+        pairing: The sources, with their images loaded.
+        splits: How they are split.
+    """
+
+    pairing: Pairing
+    splits: Splits
+
+
+def train(
+    config: Config,
+    folder: str | Path,
+    verbose: int | str = "auto",
+    prepared: Prepared | None = None,
+) -> Run:
     """Trains the network of a configuration.
+
+    A training that was interrupted goes on, and ends with the history and the weights
+    that it would have had; at most one epoch is done twice.
 
     Args:
         config: The configuration, from `drifa_keras.configs.load_config`.
         folder: The run folder to make: `config.yaml`, `splits.json`, `model.keras`
             (the best epoch) and `history.csv`.
         verbose: As in `keras.Model.fit`.
+        prepared: What `prepare` returned for the data of this configuration, to train
+            several networks without reading it again.
 
     Returns:
         The `Run`.
 
     Raises:
-        ValueError: If the folder exists, the data is not as its reader expects, a
-            group straddles the splits, or the loss diverges.
+        ValueError: If the folder holds a run that is done or one of another
+            configuration, the data is not as its reader expects, a group straddles the
+            splits, or the loss diverges.
     """
     # What may be wrong is tried before the long work, and the folder is made last.
-    require_free(folder)
+    run = unfinished_run(config, folder)
     keras.utils.set_random_seed(config.seed)
-    pairing = read_sources(config)
+    pairing = read_sources(config) if prepared is None else prepared.pairing
     model = build_model(config, pairing)
-    splits = split_sources(pairing, config, progress=verbose != 0)
-    pairing = load_images(pairing, config, progress=verbose != 0)
-    return fit_run(config, folder, model, pairing, splits, verbose)
+    if prepared is None:
+        prepared = prepare(config, pairing, run, verbose)
+    return fit_run(config, folder, model, prepared, verbose)
 
 
-def fit_run(config: Config, folder, model, pairing: Pairing, splits: Splits, verbose):
+def prepare(
+    config: Config,
+    pairing: Pairing | None = None,
+    run: Run | None = None,
+    verbose: int | str = "auto",
+) -> Prepared:
+    """Splits the sources of a configuration, and loads their images.
+
+    Args:
+        config: The configuration.
+        pairing: Its sources, where they were read already.
+        run: A run that split them already.
+        verbose: 0 is silent.
+
+    Raises:
+        ValueError: As `train`.
+    """
+    pairing = read_sources(config) if pairing is None else pairing
+    progress = verbose != 0
+    if run is None:
+        splits = split_sources(pairing, config, progress=progress)
+    else:
+        splits = read_splits(run, pairing)
+    return Prepared(load_images(pairing, config, progress=progress), splits)
+
+
+def begin_run(config: Config, folder: str | Path, prepared: Prepared) -> Run:
+    """Makes the folder of a run, or opens that of one that was interrupted."""
+    run = unfinished_run(config, folder)
+    if run is None:
+        # From here on the folder is known as that of an unfinished run.
+        (Path(folder) / STATE).mkdir(parents=True, exist_ok=True)
+        splits, names = prepared.splits, prepared.pairing.class_names
+        run = Run.create(config, names, folder, splits.leakage)
+        splits.write(run, prepared.pairing)
+    return run
+
+
+def fit_run(config: Config, folder, model, prepared: Prepared, verbose):
     """Makes the run folder of a model, and trains the model.
 
     Args:
         config: The configuration.
-        folder: The run folder to make.
+        folder: The run folder to make, or to go on with.
         model: What `build_model` made.
-        pairing: The sources, with their images loaded.
-        splits: How they are split.
+        prepared: The data.
         verbose: As in `keras.Model.fit`.
 
     Returns:
         The `Run`.
     """
-    run = Run.create(config, pairing.class_names, folder, splits.leakage)
-    splits.write(run, pairing)
-    train_pairs = splits.take(pairing, "train")
-    val_pairs = splits.take(pairing, "val")
+    run = begin_run(config, folder, prepared)
+    train_pairs = prepared.splits.take(prepared.pairing, "train")
+    val_pairs = prepared.splits.take(prepared.pairing, "val")
+    first_epoch = epochs_done(folder)
+    if first_epoch and verbose != 0:
+        print(f"Going on after {first_epoch} of {config.training.epochs} epochs.")
 
     settings = config.training
     steps = steps_per_epoch(train_pairs, settings.batch_size, settings.pairs_per_epoch)
@@ -85,6 +152,7 @@ def fit_run(config: Config, folder, model, pairing: Pairing, splits: Splits, ver
             seed=config.seed,
             augment=Augment(**config.data.augment.model_dump()),
             epochs=settings.epochs,
+            first_epoch=first_epoch,
             pairs_per_epoch=settings.pairs_per_epoch,
             class_weights=_weights(train_pairs) if settings.class_weights else None,
         ),

@@ -18,7 +18,7 @@ from drifa_keras.report.style import (
     styled,
 )
 
-_NO_MEASURES = ("epoch", "learning_rate", "lr")
+_NO_MEASURES = ("epoch", "learning_rate", "lr", "seconds_per_step")
 
 
 @styled
