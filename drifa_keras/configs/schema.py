@@ -13,11 +13,13 @@ import yaml
 _FOLDER = Path(__file__).parent
 
 
-class _Section(pydantic.BaseModel):
+class Section(pydantic.BaseModel):
+    """A part of a file; a key that it does not know is an error."""
+
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-class SourceConfig(_Section):
+class SourceConfig(Section):
     """One reader and its options."""
 
     reader: str
@@ -28,7 +30,7 @@ class SourceConfig(_Section):
     """Arguments of the reader, such as `modality`, `task` and `groups`."""
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Arguments of `drifa_keras.data.Augment`."""
 
     flip: Literal["horizontal", "vertical", "horizontal_and_vertical"] | None = None
@@ -39,7 +41,7 @@ class AugmentConfig(_Section):
     cutmix: float = 0.0
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images, at which size, split how."""
 
     sources: list[SourceConfig] = pydantic.Field(min_length=1)
@@ -74,7 +76,7 @@ class DataConfig(_Section):
         return (size, size) if isinstance(size, int) else tuple(size)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """A preset and the arguments that replace its own."""
 
     preset: str = "drifa_resnet18"
@@ -89,7 +91,7 @@ def as_share(value: Any) -> Any:
         return value
 
 
-class AdversarialConfig(_Section):
+class AdversarialConfig(Section):
     """Arguments of `drifa_keras.training.adversarial_training`."""
 
     eps: Annotated[float, pydantic.BeforeValidator(as_share)] = pydantic.Field(
@@ -101,7 +103,7 @@ class AdversarialConfig(_Section):
     """In units of `eps`."""
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """The recipe; the defaults are the paper's."""
 
     epochs: int = pydantic.Field(200, ge=1)
@@ -127,7 +129,7 @@ class TrainingConfig(_Section):
     where it makes the first step slower and the others no faster."""
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How the test split is scored."""
 
     partner_draws: int = pydantic.Field(3, ge=1)
@@ -137,7 +139,7 @@ class EvaluationConfig(_Section):
     batch_size: int = pydantic.Field(64, ge=1)
 
 
-class Config(_Section):
+class Config(Section):
     """A whole training run."""
 
     name: str = "run"
@@ -178,6 +180,11 @@ def load_config(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a mapping with a section `data`.")
+    if "datasets" in content and "data" not in content:
+        raise ValueError(
+            f"{path} is an experiment of several trainings: run it with "
+            "`drifa compare`."
+        )
     content.setdefault("name", path.stem)
     for key, value in (overrides or {}).items():
         _set(content, key, value)
@@ -195,10 +202,15 @@ def read_yaml(path: Path) -> Any:
 
 def parse_config(content: dict[str, Any], where: str = "the configuration") -> Config:
     """Turns a dict into a `Config`, or raises a one-line `ValueError`."""
+    return validate(Config, content, where)
+
+
+def validate(section: type[Section], content: Any, where: str):
+    """Turns what a file says into a section, or raises a one-line `ValueError`."""
     try:
-        return Config.model_validate(content)
+        return section.model_validate(content)
     except pydantic.ValidationError as error:
-        raise ValueError(_one_line(error, where)) from error
+        raise ValueError(_one_line(error, where, section)) from error
 
 
 def first_difference(one: Config, other: Config) -> tuple[str, Any, Any] | None:
@@ -229,7 +241,7 @@ def _set(content, key, value):
     content[last] = value
 
 
-def _one_line(error, where):
+def _one_line(error, where, section):
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
@@ -237,22 +249,21 @@ def _one_line(error, where):
             "" if first["type"] == "missing" else f" Received: {first['input']!r}."
         )
         return f"{where}: {key}: {first['msg']}.{received}"
-    known = _keys_beside(first["loc"])
+    known = _keys_beside(first["loc"], section)
     close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{where}: unknown key {key!r}. {hint}Known here: {known}."
 
 
-def _keys_beside(location):
-    section = Config
+def _keys_beside(location, section):
     for part in location[:-1]:
-        if isinstance(part, int):
+        if part not in section.model_fields:  # a place in a list, or a name in a dict
             continue
         annotation = section.model_fields[part].annotation
         arguments = getattr(annotation, "__args__", ())
         section = next(
             kind
             for kind in (annotation, *arguments)
-            if isinstance(kind, type) and issubclass(kind, _Section)
+            if isinstance(kind, type) and issubclass(kind, Section)
         )
     return sorted(section.model_fields)

@@ -126,8 +126,7 @@ def fit(
         ValueError: If the loss became NaN or infinite, `monitor` names nothing that
             was measured, or the training in `folder` is that of another network.
     """
-    callbacks = [keras.callbacks.TerminateOnNaN(), keras.callbacks.History()]
-    recovery = None
+    callbacks = [keras.callbacks.TerminateOnNaN()]
     if schedule == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -146,7 +145,9 @@ def fit(
                 save_best_only=True,
             ),
         ]
-        recovery = Recovery(folder, callbacks)
+    # Behind those that add to the measures of an epoch.
+    callbacks.append(keras.callbacks.History())
+    recovery = None if folder is None else Recovery(folder, callbacks)
     attacked = contextlib.nullcontext()
     if adversarial is not None:
         attacked = adversarial_training(model, **adversarial)
