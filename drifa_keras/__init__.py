@@ -9,6 +9,7 @@ import importlib
 from drifa_keras import layers, models, uncertainty
 from drifa_keras.models import (
     DRIFANet,
+    DRIFASegNet,
     MAILNet,
     MultimodalModel,
     RobustMAILNet,
@@ -18,6 +19,7 @@ from drifa_keras.models import (
 __version__ = "0.1.0"
 __all__ = [
     "DRIFANet",
+    "DRIFASegNet",
     "MAILNet",
     "MultimodalModel",
     "RobustMAILNet",

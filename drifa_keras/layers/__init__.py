@@ -10,6 +10,8 @@ from drifa_keras.layers.emsca import EMSCA
 from drifa_keras.layers.erla_block import ERLABlock
 from drifa_keras.layers.hifa import HIFA
 from drifa_keras.layers.image_presence import ImagePresence
+from drifa_keras.layers.max_pooling_with_indices import MaxPoolingWithIndices2D
+from drifa_keras.layers.max_unpooling import MaxUnpooling2D
 from drifa_keras.layers.mc_dropout import MCDropout
 from drifa_keras.layers.mfa import MFA
 from drifa_keras.layers.mfifa import MFIFA
@@ -46,6 +48,8 @@ __all__ = [
     "GlobalMinPooling2D",
     "ImagePresence",
     "MCDropout",
+    "MaxPoolingWithIndices2D",
+    "MaxUnpooling2D",
     "ModalityDropout",
     "RRABlock",
     "RandomProjectionConv2D",

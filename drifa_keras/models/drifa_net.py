@@ -13,8 +13,8 @@ from drifa_keras.models.staged_model import StagedModel, as_switch, optional
 # Stands for all modalities; no modality can be called so.
 _ANY = "*"
 _INCEPTION_STAGES = ("mixed2", "mixed7", "mixed10")
-_MFA = ("hifa", "clia", "omega_d", "omega_l", "omega_c", "activation")
-_MIFA = (
+MFA_ARGUMENTS = ("hifa", "clia", "omega_d", "omega_l", "omega_c", "activation")
+MIFA_ARGUMENTS = (
     "mgifa",
     "mlifa",
     "omega_d",
@@ -117,7 +117,7 @@ class DRIFANet(StagedModel):
         dtype=None,
         **kwargs,
     ):
-        gate = optional(MFA, mfa, _MFA)
+        gate = optional(MFA, mfa, MFA_ARGUMENTS)
         if isinstance(backbone, str):
             check_choice("backbone", backbone, ("resnet18", "inception_v3"))
         check_choice("weights", weights, (None, "imagenet"))
@@ -164,7 +164,7 @@ class DRIFANet(StagedModel):
             branches=branches,
             gate=gate,
             final_gate=final_mfa,
-            fuse=optional(MIFA, mifa, _MIFA),
+            fuse=optional(MIFA, mifa, MIFA_ARGUMENTS),
             fusion=fusion,
             dropout=dropout,
             dropout_after=dropout_after,

@@ -20,6 +20,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class MultimodalModel(keras.Model):
     """A Functional model from one image a modality to probabilities a task.
 
+    A task classifies the whole case, or every pixel: that depends on the features that
+    its head reads.
+
     Its graph is built between two calls: `open_streams` makes the inputs, and this
     constructor adds the heads to the features computed from them. A subclass does
     both in its own constructor; without one, the model can be saved just the same.
@@ -31,8 +34,9 @@ class MultimodalModel(keras.Model):
 
     Args:
         inputs: Dict of the `keras.Input`s, as `open_streams` makes them.
-        features: Tensor `(batch, units)` that every head reads, or a dict of one
-            such tensor a task.
+        features: What the heads read, or a dict of it by task: a tensor `(batch,
+            units)`, or a map `(batch, height, width, channels)`, of which every pixel
+            is classified.
         modalities: Dict of modality name to image shape `(height, width,
             channels)`, with 1 or 3 channels.
         tasks: Dict of task name to number of classes, at least 2.
@@ -47,6 +51,7 @@ class MultimodalModel(keras.Model):
     Attributes:
         modalities: As given, in sorted order.
         tasks: As given, in sorted order.
+        maps: Names of the tasks that classify every pixel.
         logits_model: Model that shares all weights and returns the raw logits.
 
     Example:
@@ -78,9 +83,13 @@ class MultimodalModel(keras.Model):
         outputs = {}
         for task, classes in tasks.items():
             x = features[task] if isinstance(features, dict) else features
-            logits = keras.layers.Dense(
-                classes, dtype="float32", name=f"{task}_logits"
-            )(x)
+            name_of_logits, options = f"{task}_logits", {"dtype": "float32"}
+            if len(x.shape) == 4:
+                options["data_format"] = "channels_last"
+                head = keras.layers.Conv2D(classes, 1, name=name_of_logits, **options)
+            else:
+                head = keras.layers.Dense(classes, name=name_of_logits, **options)
+            logits = head(x)
             outputs[task] = TemperatureSoftmax(name=f"{task}_head")(logits)
         try:
             super().__init__(inputs=inputs, outputs=outputs, name=name)
@@ -155,6 +164,11 @@ class MultimodalModel(keras.Model):
         arguments = preset_arguments(preset, cls)
         return preset_class(preset)(modalities, tasks, **{**arguments, **overrides})
 
+    @property
+    def maps(self):
+        """Names of the tasks that classify every pixel."""
+        return tuple(task for task in self.tasks if len(self.output[task].shape) == 4)
+
     @functools.cached_property
     def logits_model(self):
         """`keras.Model` with the same weights that returns a dict of raw logits."""
@@ -224,8 +238,8 @@ class MultimodalModel(keras.Model):
         if set(y) != set(self.tasks) or any(None in a.shape for a in y.values()):
             return
         predictions = {
-            task: np.full((1, classes), 1 / classes, dtype="float32")
-            for task, classes in self.tasks.items()
+            task: np.full((1, *x.shape[1:]), 1 / x.shape[-1], dtype="float32")
+            for task, x in self.output.items()
         }
         self.compute_loss(None, y, predictions)
         self.compute_metrics(None, y, predictions)
@@ -351,8 +365,8 @@ class MultimodalModel(keras.Model):
                 f"{list(self.tasks)}. Received: {type(targets).__name__}."
             )
         if kind == "targets":
-            for task, classes in self.tasks.items():
-                check_targets(task, targets[task], classes)
+            for task, x in self.output.items():
+                check_targets(task, targets[task], x.shape[1:])
 
 
 def _layers(model, prefix=""):
@@ -473,24 +487,38 @@ def check_pixels(name, images):
         )
 
 
-def check_targets(task, targets, classes):
-    """Raises a `ValueError` for labels that do not fit a task of `classes`."""
+def check_targets(task, targets, answers):
+    """Raises a `ValueError` for labels that do not fit a task.
+
+    Args:
+        task: Its name.
+        targets: One-hot labels of the shape of the answers, or integers without, or
+            with one, class.
+        answers: Shape of its answers without the batch, `(..., classes)`.
+    """
     shape = tuple(getattr(targets, "shape", None) or np.shape(targets))
-    if len(shape) > 1 and shape[-1] not in (None, 1, classes):
+    *places, classes = answers
+    integers = len(shape) <= 1 + len(places) or shape[-1] == 1
+    if not integers and shape[-1] not in (None, classes):
         raise ValueError(
             f"One-hot labels of task {task!r} must have {classes} columns. Received: "
             f"shape {shape}."
         )
-    if not isinstance(targets, np.ndarray) or targets.size == 0:
+    if places and tuple(shape[1:3]) not in ((None, None), tuple(places)):
+        raise ValueError(
+            f"Task {task!r} classifies every pixel: its labels must have the shape "
+            f"(batch, {places[0]}, {places[1]}), or (batch, {places[0]}, {places[1]}, "
+            f"{classes}) if they are one-hot. Received: shape {shape}."
+        )
+    if not isinstance(targets, np.ndarray) or targets.size == 0 or not integers:
         return
-    if len(shape) == 1 or shape[-1] == 1:
-        low, high = targets.min(), targets.max()
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"Labels of task {task!r} must lie in 0..{classes - 1}. Received: "
-                f"values from {low} to {high}. Give an unknown label sample weight 0 "
-                "and any class."
-            )
+    low, high = targets.min(), targets.max()
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"Labels of task {task!r} must lie in 0..{classes - 1}. Received: "
+            f"values from {low} to {high}. Give an unknown label sample weight 0 "
+            "and any class."
+        )
 
 
 def _portable(config):

@@ -1,6 +1,8 @@
 """Named configurations of the networks: arguments, no weights."""
 
+from drifa_keras.models.baselines import SegNet, UNet
 from drifa_keras.models.drifa_net import DRIFANet
+from drifa_keras.models.drifa_segnet import DRIFASegNet
 from drifa_keras.models.mail_net import MAILNet
 from drifa_keras.models.robust_mail_net import RobustMAILNet
 
@@ -12,6 +14,12 @@ _TINY = {
 }
 # With 16 groups of 16 channels no share of the one filter in a group can be random.
 _MAIL_TINY = {**_TINY, "groups": 4}
+
+_SEGNET_TINY = {
+    "filters": (16, 32, 64),
+    "convolutions": (2, 2, 2),
+    "norm_momentum": 0.9,
+}
 
 _PRESETS = {
     "drifa_resnet18": {
@@ -68,6 +76,36 @@ _PRESETS = {
         "class": RobustMAILNet,
         "description": "Robust-MAIL at the size of drifa_tiny.",
         "arguments": _MAIL_TINY,
+    },
+    "drifa_segnet": {
+        "class": DRIFASegNet,
+        "description": "DRIFA-Net on SegNet: segmentation.",
+        "arguments": {},
+    },
+    "drifa_segnet_tiny": {
+        "class": DRIFASegNet,
+        "description": "DRIFA-SegNet at the size of drifa_tiny.",
+        "arguments": _SEGNET_TINY,
+    },
+    "segnet": {
+        "class": SegNet,
+        "description": "SegNet of stacked modalities: a baseline.",
+        "arguments": {},
+    },
+    "segnet_tiny": {
+        "class": SegNet,
+        "description": "SegNet at the size of drifa_segnet_tiny.",
+        "arguments": _SEGNET_TINY,
+    },
+    "unet": {
+        "class": UNet,
+        "description": "U-Net of stacked modalities: a baseline.",
+        "arguments": {},
+    },
+    "unet_tiny": {
+        "class": UNet,
+        "description": "U-Net for 32 px.",
+        "arguments": {"filters": (16, 32, 64, 128), "norm_momentum": 0.9},
     },
 }
 

@@ -1,0 +1,124 @@
+"""What the segmentation networks share: convolutions, and the halves of SegNet."""
+
+import keras
+
+from drifa_keras.layers import MaxPoolingWithIndices2D, MaxUnpooling2D, MCDropout
+from drifa_keras.models.multimodal_model import check_modalities
+
+
+class Convolutions:
+    """Makes runs of convolution, batch normalisation and ReLU.
+
+    Args:
+        norm_momentum: Momentum of the running statistics of batch normalisation.
+        dtype: Dtype policy.
+    """
+
+    def __init__(self, norm_momentum=0.99, dtype=None):
+        self._momentum = norm_momentum
+        self._options = {"dtype": keras.dtype_policies.get(dtype)}
+
+    def __call__(self, x, filters, name, kernel_size=3):
+        """Applies one convolution for each entry of `filters`, 3x3 by default."""
+        for index, channels in enumerate(filters):
+            prefix = f"{name}_conv{index}"
+            x = keras.layers.Conv2D(
+                channels,
+                kernel_size,
+                padding="same",
+                data_format="channels_last",
+                name=prefix,
+                **self._options,
+            )(x)
+            x = keras.layers.BatchNormalization(
+                momentum=self._momentum, name=f"{prefix}_norm", **self._options
+            )(x)
+            x = keras.layers.ReLU(name=f"{prefix}_relu", **self._options)(x)
+        return x
+
+
+class SegNetStages:
+    """The stages of SegNet: an encoder for each modality, and the decoder.
+
+    Reference: Badrinarayanan et al., *SegNet: A Deep Convolutional Encoder-Decoder
+    Architecture for Image Segmentation*, IEEE TPAMI 2017, Fig. 2. Dropout stands
+    behind every stage of the decoder but the last one, so that what all Monte-Carlo
+    passes share is computed once.
+
+    Args:
+        filters: Channels of each stage of the encoder.
+        convolutions: Number of convolutions of each stage.
+        dropout: Rate of dropout; 0 leaves it out.
+        norm_momentum: Momentum of the running statistics of batch normalisation.
+        dtype: Dtype policy.
+    """
+
+    def __init__(self, filters, convolutions, dropout, norm_momentum, dtype):
+        self.filters, self.numbers = tuple(filters), tuple(convolutions)
+        if len(self.filters) != len(self.numbers) or not all(
+            isinstance(n, int) and n > 0 for n in (*self.filters, *self.numbers)
+        ):
+            raise ValueError(
+                "`filters` and `convolutions` hold a positive number for each stage. "
+                f"Received: filters={self.filters}, convolutions={self.numbers}."
+            )
+        self._dropout = dropout
+        self._dtype = keras.dtype_policies.get(dtype)
+        self._convolutions = Convolutions(norm_momentum, dtype)
+
+    def __len__(self):
+        return len(self.filters)
+
+    def encode(self, name, stage, x):
+        """The convolutions of a stage, before its pooling."""
+        filters = [self.filters[stage]] * self.numbers[stage]
+        return self._convolutions(x, filters, f"{name}_stage{stage}")
+
+    def pool(self, name, stage, x):
+        """The pooled map of a stage, and the places of its maxima."""
+        return MaxPoolingWithIndices2D(dtype=self._dtype, name=f"{name}_pool{stage}")(x)
+
+    def decode(self, x, places, presence=None):
+        """The decoder, from a map of the last stage to one of the first.
+
+        Args:
+            x: Map with as many channels as the last stage.
+            places: For each stage the list of the places of all modalities.
+            presence: 0/1 tensor `(batch, m)`, or `None`.
+        """
+        for stage in reversed(range(len(self))):
+            x = MaxUnpooling2D(dtype=self._dtype, name=f"unpool{stage}")(
+                [x, *places[stage]], presence=presence
+            )
+            filters = [self.filters[stage]] * self.numbers[stage]
+            filters[-1] = self.filters[max(stage - 1, 0)]
+            x = self._convolutions(x, filters, f"decoder_stage{stage}")
+            if stage:
+                x = drop(x, self._dropout, f"decoder_stage{stage}", self._dtype)
+        return x
+
+
+def drop(x, rate, name, dtype):
+    """Dropout, where the rate is above 0."""
+    if not rate:
+        return x
+    return MCDropout(rate, dtype=dtype, name=f"{name}_dropout")(x)
+
+
+def check_divisible(modalities, halvings):
+    """Raises a `ValueError` unless all images have one size that can be halved."""
+    shapes = check_modalities(modalities)
+    if len({shape[:2] for shape in shapes.values()}) > 1:
+        raise ValueError(
+            "The images of all modalities must have one size to be segmented together. "
+            f"Received: {shapes}. Readers and `drifa_keras.data` resize."
+        )
+    height, width, _ = next(iter(shapes.values()))
+    step = 2**halvings
+    if height % step or width % step:
+        raise ValueError(
+            f"The network halves its maps {halvings} times: height and width have to "
+            f"be divisible by {step}. Received: {height}x{width}. Resize the images to "
+            f"{-(-height // step) * step}x{-(-width // step) * step}, or pass fewer "
+            "`filters`."
+        )
