@@ -4,6 +4,7 @@ from drifa_keras.models.backbones import cut_points, stage_ends
 from drifa_keras.models.cost import Cost, cost
 from drifa_keras.models.drifa_net import DRIFANet
 from drifa_keras.models.drifa_segnet import DRIFASegNet
+from drifa_keras.models.losses import DiceCrossEntropy
 from drifa_keras.models.mail_net import MAILNet
 from drifa_keras.models.multimodal_model import MultimodalModel
 from drifa_keras.models.prediction import predict
@@ -14,6 +15,7 @@ __all__ = [
     "Cost",
     "DRIFANet",
     "DRIFASegNet",
+    "DiceCrossEntropy",
     "MAILNet",
     "MultimodalModel",
     "RobustMAILNet",

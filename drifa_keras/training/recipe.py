@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from drifa_keras.models import DiceCrossEntropy
 from drifa_keras.runs import write_text
 from drifa_keras.training.adversarial import adversarial_training
 from drifa_keras.training.recovery import Recovery
@@ -31,7 +32,8 @@ def compile_model(
     """Compiles a multi-task classifier as the paper trains it.
 
     Adam, and the weighted sum of the tasks' categorical cross-entropies (Eq. 9 of
-    *Multimodal Fusion Learning with Dual Attention for Medical Imaging*, WACV 2025).
+    *Multimodal Fusion Learning with Dual Attention for Medical Imaging*, WACV 2025);
+    `DiceCrossEntropy` for the tasks that classify every pixel.
 
     Args:
         model: A `MultimodalModel`.
@@ -76,7 +78,12 @@ def compile_model(
             jit_compile = False
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
-        loss=dict.fromkeys(model.tasks, "categorical_crossentropy"),
+        loss={
+            task: DiceCrossEntropy()
+            if task in model.maps
+            else "categorical_crossentropy"
+            for task in model.tasks
+        },
         loss_weights=loss_weights,
         # Weights leave unknown labels out, and give each image of a source that is
         # repeated the same say.

@@ -193,4 +193,5 @@ def _weights(pairing):
         task: class_weights(source.targets[task], source.class_names[task])
         for source in pairing.sources
         for task in source.targets
+        if task not in source.maps
     }
