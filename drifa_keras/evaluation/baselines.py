@@ -19,9 +19,11 @@ def baseline_predictions(
 
     Returns:
         Dict of baseline name (`"majority_class"`, `"nearest_neighbour"`) to dict of
-        task to probabilities `(images, classes)`, one-hot.
+        task to probabilities `(images, classes)`, one-hot; of a task that classifies
+        every pixel, to labels `(images, height, width)`: at every place the most
+        frequent one of the training images, and those of the nearest image.
     """
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
     results = {"majority_class": {}, "nearest_neighbour": {}}
     for source, test_source in zip(train.sources, test.sources, strict=True):
@@ -29,6 +31,18 @@ def baseline_predictions(
         pixels = _pixels(source, channels, image_size)
         test_pixels = _pixels(test_source, channels, image_size)
         for task, names in source.class_names.items():
+            if task in source.maps:
+                maps = source.load(image_size, channels, progress=False).targets[task]
+                counts = np.stack([(maps == k).sum(axis=0) for k in range(len(names))])
+                results["majority_class"][task] = np.tile(
+                    counts.argmax(axis=0), (len(test_source), 1, 1)
+                )
+                neighbour = NearestNeighbors(n_neighbors=1, algorithm="brute")
+                nearest = neighbour.fit(pixels).kneighbors(
+                    test_pixels, return_distance=False
+                )[:, 0]
+                results["nearest_neighbour"][task] = np.maximum(maps[nearest], 0)
+                continue
             labels = source.targets[task]
             known = labels >= 0
             eye = np.eye(len(names))

@@ -12,6 +12,12 @@ from drifa_keras.data import Pairing, once
 from drifa_keras.evaluation.baselines import baseline_predictions
 from drifa_keras.evaluation.bootstrap import bootstrap_intervals
 from drifa_keras.evaluation.metrics import classification_metrics
+from drifa_keras.evaluation.segmentation import (
+    MapPredictions,
+    joined,
+    map_predictions,
+    summarize_maps,
+)
 from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
 
@@ -39,8 +45,10 @@ def predict_test(
     draws: int = 3,
     seed: int = 0,
     batch_size: int = 64,
-) -> dict[str, TaskPredictions]:
+) -> dict[str, TaskPredictions | MapPredictions]:
     """Predicts every image of every source once, with several draws of partners.
+
+    What classifies every pixel is predicted with the first draw alone.
 
     Args:
         model: A `MultimodalModel`.
@@ -52,20 +60,24 @@ def predict_test(
         batch_size: Pairs at a time.
 
     Returns:
-        Dict of task to `TaskPredictions`; images whose label is unknown are left out.
+        Dict of task to `TaskPredictions`, of which images with an unknown label are
+        left out, or `MapPredictions`.
     """
     if len(pairing.sources) == 1:
         draws = 1
-    probabilities = {task: [] for task in pairing.tasks}
-    for draw in range(draws):
+    probabilities = {task: [] for task in pairing.tasks if task not in pairing.maps}
+    results = {}
+    for draw in range(draws if probabilities else 1):
         images, indices, counted = once(
             pairing, image_size=image_size, batch_size=batch_size, seed=seed, draw=draw
         )
-        predicted = model.predict(images, verbose=0)
+        if pairing.maps and draw == 0:
+            predicted, results = _with_maps(model, pairing, images, indices, counted)
+        else:
+            predicted = model.predict(images, verbose=0)
         for task in probabilities:
             rows = rows_of_task(pairing, task, indices, counted)
             probabilities[task].append(predicted[task][rows])
-    results = {}
     for task, per_draw in probabilities.items():
         source = pairing.sources[pairing.source_of_task(task)]
         known = source.targets[task] >= 0
@@ -76,6 +88,35 @@ def predict_test(
             probabilities=np.stack(per_draw)[:, known],
         )
     return results
+
+
+def _with_maps(model, pairing, images, indices, counted):
+    """Predictions of all tasks; of maps only what their scores need is kept."""
+    outputs, parts, start = [], {task: [] for task in pairing.maps}, 0
+    for batch in images.as_numpy_iterator():
+        predicted = model.predict(batch, verbose=0)
+        stop = start + len(next(iter(batch.values())))
+        for task in pairing.maps:
+            column = pairing.source_of_task(task)
+            source, rows = pairing.sources[column], np.arange(start, stop)
+            rows = rows[counted[start:stop, column]]
+            cases = indices[rows, column]
+            parts[task].append(
+                map_predictions(
+                    source.ids[cases],
+                    source.groups[cases],
+                    source.targets[task][cases],
+                    predicted.pop(task)[rows - start],
+                    pairing.regions[task],
+                )
+            )
+        outputs.append(predicted)
+        start = stop
+    predicted = {
+        task: np.concatenate([output[task] for output in outputs])
+        for task in outputs[0]
+    }
+    return predicted, {task: joined(maps) for task, maps in parts.items()}
 
 
 def network_of(run: Run):
@@ -192,12 +233,17 @@ def evaluate(
     for task, result in predictions.items():
         arrays[f"{task}.id"] = result.ids
         arrays[f"{task}.y_true"] = result.y_true
-        arrays[f"{task}.probabilities"] = result.probabilities
+        if isinstance(result, MapPredictions):
+            arrays[f"{task}.group"] = result.groups
+            arrays[f"{task}.y_pred"] = result.y_pred
+        else:
+            arrays[f"{task}.probabilities"] = result.probabilities
     np.savez_compressed(run.folder / "predictions.npz", **arrays)
 
     def scored(task, result):
-        names = run.class_names[task]
-        return summarize(result, names, settings.bootstrap, config.seed)
+        maps = isinstance(result, MapPredictions)
+        summary = summarize_maps if maps else summarize
+        return summary(result, run.class_names[task], settings.bootstrap, config.seed)
 
     report = {
         "split": "test",
@@ -210,9 +256,7 @@ def evaluate(
         train = splits.take(pairing, "train")
         report["baselines"] = {
             name: {
-                task: scored(
-                    task, _replace(predictions[task], _known(test, task, one_hot))
-                )
+                task: scored(task, _answered(loaded, predictions[task], task, one_hot))
                 for task, one_hot in tasks.items()
             }
             for name, tasks in baseline_predictions(
@@ -252,18 +296,26 @@ def _without(pairing, modality):
     return replace(pairing, sources=tuple(sources))
 
 
-def _known(test, task, one_hot):
-    labels = test.sources[test.source_of_task(task)].targets[task]
-    return one_hot[labels >= 0]
-
-
-def _replace(predictions, probabilities):
-    return TaskPredictions(
-        ids=predictions.ids,
-        groups=predictions.groups,
-        y_true=predictions.y_true,
-        probabilities=probabilities[None],
-    )
+def _answered(pairing, predictions, task, answers):
+    """The predictions of a task, with other answers."""
+    source = pairing.sources[pairing.source_of_task(task)]
+    labels = source.targets[task]
+    if isinstance(predictions, MapPredictions):
+        eye = np.eye(pairing.tasks[task], dtype="float32")
+        lots = np.array_split(np.arange(len(source)), -(-len(source) // 64))
+        return joined(
+            [
+                map_predictions(
+                    source.ids[lot],
+                    source.groups[lot],
+                    labels[lot],
+                    eye[answers[lot]],
+                    predictions.regions,
+                )
+                for lot in lots
+            ]
+        )
+    return replace(predictions, probabilities=answers[labels >= 0][None])
 
 
 def _notes(y_true, class_names):
