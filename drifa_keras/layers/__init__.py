@@ -4,6 +4,7 @@ from drifa_keras.layers._clip import straight_through_clips
 from drifa_keras.layers.attention_noise import AttentionNoise
 from drifa_keras.layers.channel_attention import ChannelAttention
 from drifa_keras.layers.clia import CLIA
+from drifa_keras.layers.cross_modal_attention import CrossModalAttention
 from drifa_keras.layers.emcam import EMCAM
 from drifa_keras.layers.emila import EMILA
 from drifa_keras.layers.emsca import EMSCA
@@ -44,6 +45,7 @@ __all__ = [
     "MSGDC",
     "AttentionNoise",
     "ChannelAttention",
+    "CrossModalAttention",
     "ERLABlock",
     "GlobalMinPooling2D",
     "ImagePresence",

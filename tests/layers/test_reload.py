@@ -40,6 +40,7 @@ def model_of_all_layers():
     x, y = layers.MIFA(local_window=None, shared_fc=True)([x, y], presence=presence)
     x, y = layers.ERLABlock(4, groups=2)(x), layers.EMILA(4, groups=2)(y)
     x, y = layers.EMCAM(groups=2, released=True)([x, y], presence=presence)
+    x, y = layers.CrossModalAttention(heads=2)([x, y], presence=presence)
     x = layers.MSGDC(4, groups=2, use_bias=True)(x)
     y = layers.ChannelAttention()(y) * y
     # Nothing random: the other backend draws other numbers.
