@@ -7,12 +7,15 @@ without either.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
 import sys
 import tempfile
+import time
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +38,10 @@ console = Console()
 
 Out = Annotated[
     Path | None,
-    typer.Option(help="Run folder to make. Default: runs/<name>, numbered if taken."),
+    typer.Option(
+        help="Run folder to make, or to go on with if its training was interrupted. "
+        "Default: runs/<name>, numbered if taken."
+    ),
 ]
 RunFolder = Annotated[
     Path, typer.Argument(help="Run folder, of one network or several.")
@@ -251,6 +257,11 @@ def train(
     folder = out or _free_folder(Path("runs") / loaded.name)
     # Without a terminal, a bar that rewrites its line would fill a log file.
     verbose = 1 if sys.stdout.isatty() else 2
+    console.print(
+        f"The run folder is {folder}. If this is interrupted, the same command with "
+        f"--out {folder} goes on.",
+        soft_wrap=True,
+    )
     if members > 1:
         run = train_ensemble(loaded, folder, members, verbose=verbose)
     else:
@@ -258,6 +269,94 @@ def train(
     report = evaluate(run, baselines=baselines)
     _print_report(report)
     _print_files(run)
+
+
+@app.command("ablate")
+@app.command("compare")
+def _compare(
+    config: Annotated[
+        str, typer.Argument(help="Name of an experiment, or path of a YAML file.")
+    ],
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of all its runs; experiments may share one. Default: "
+            "runs/<name>."
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Train on this data set only. Repeatable.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Train this network only. Repeatable.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Train with this seed only. Repeatable.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of every training, such as training.epochs=1. Repeatable.",
+        ),
+    ] = None,
+    train: Annotated[
+        bool, typer.Option(help="Train what is left; else the table of what is there.")
+    ] = True,
+    figures: Annotated[
+        bool,
+        typer.Option(help="Draw Grad-CAM and t-SNE of the same images, by network."),
+    ] = False,
+):
+    """Train networks on data sets with several seeds, and put them in one table.
+
+    `compare` and `ablate` are the same command: what is compared is for the experiment
+    to say. What is done is kept: an interrupted command goes on where it stopped.
+    """
+    _start_backend()
+    from drifa_keras import experiments
+    from drifa_keras.configs import load_experiment
+
+    experiment = load_experiment(config)
+    wanted = {
+        "--dataset": (dataset, list(experiment.datasets)),
+        "--model": (model, list(experiment.models)),
+        "--seed": (seed, experiment.seeds),
+    }
+    for option, (chosen, known) in wanted.items():
+        unknown = [name for name in chosen or () if name not in known]
+        if unknown:
+            raise ValueError(f"{option} must be one of {known}. Got {unknown[0]!r}.")
+    overrides = _parse_settings(settings or [])
+    if data_root is not None:
+        overrides["data.root"] = str(data_root)
+    folder = out or Path("runs") / experiment.name
+    cells = experiments.cells(experiment, folder, overrides)
+    if train:
+        chosen = [
+            cell
+            for cell in cells
+            if (not dataset or cell.dataset in dataset)
+            and (not model or cell.model in model)
+            and (not seed or cell.seed in seed)
+        ]
+        with _progress("trainings") as progress:
+            experiments.compare(chosen, experiment.missing, progress)
+    outcomes = experiments.read_outcomes(cells)
+    changed = [f"--set {entry}" for entry in settings or ()]
+    command = " ".join(["drifa compare", str(config), *changed])
+    written = experiments.write_tables(experiment, outcomes, folder, command)
+    print(written["md"].read_text(encoding="utf-8"))
+    paths = [*written.values()]
+    if figures:
+        paths += experiments.draw_figures(experiment, outcomes, folder)
+    for path in paths:
+        console.print(f"  {path}", soft_wrap=True)
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    if failed:
+        raise ValueError(f"{failed} of {len(outcomes)} trainings failed; see above.")
 
 
 @app.command("evaluate")
@@ -374,8 +473,6 @@ def _attack(
     What is done is kept: an interrupted command goes on where it stopped.
     """
     _start_backend()
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
     from drifa_keras.evaluation import attack_run
     from drifa_keras.report.robustness import robustness_figures
     from drifa_keras.runs import Run
@@ -383,17 +480,7 @@ def _attack(
     opened = Run.open(run)
     sizes = [_fraction("--eps", part) for part in eps.split(",")]
     counts = [_whole("--draws", part) for part in draws.split(",")]
-    columns = Progress.get_default_columns()[:2]
-    with Progress(
-        *columns, MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    ) as bar:
-        task = bar.add_task("attacks")
-
-        def progress(done, count, name):
-            bar.update(task, completed=done, total=count, description=name[:40])
-            if name and not console.is_terminal:
-                console.print(f"{done + 1}/{count} {name}", soft_wrap=True)
-
+    with _progress("attacks") as progress:
         report = attack_run(
             opened,
             sizes,
@@ -644,6 +731,41 @@ def _start_backend():
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextlib.contextmanager
+def _progress(what):
+    """Shows how far a long command is: a bar, or lines where there is no terminal.
+
+    Yields a function of the number of parts that are over, the number of all, and the
+    name of the one that begins.
+    """
+    from rich.progress import (
+        MofNCompleteColumn,
+        Progress,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = [
+        *Progress.get_default_columns()[:2],
+        *(MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
+    ]
+    started = time.monotonic()
+    # The time left follows from all parts so far; they take minutes each.
+    with Progress(*columns, console=console, speed_estimate_period=1e9) as bar:
+        task = bar.add_task(what)
+
+        def progress(done, count, name):
+            bar.update(task, completed=done, total=count, description=name[:40] or what)
+            if name and not console.is_terminal:
+                left = ""
+                if done:
+                    seconds = (time.monotonic() - started) / done * (count - done)
+                    left = f", about {timedelta(seconds=round(seconds))} left"
+                console.print(f"{done + 1}/{count} {name}{left}", soft_wrap=True)
+
+        yield progress
 
 
 def _configured_backend():

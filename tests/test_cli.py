@@ -104,7 +104,7 @@ def images(tmp_path):
 def test_help_lists_the_commands():
     code, out, _ = drifa("--help")
     assert code == 0
-    for command in ("demo", "train", "evaluate", "predict", "models"):
+    for command in ("demo", "train", "compare", "evaluate", "predict", "models"):
         assert command in out
 
 
@@ -567,6 +567,102 @@ def test_bad_image_is_one_line(case, trained, images, tmp_path):
     message = failure("predict", trained[1], *arguments)
     for part in parts:
         assert part in message
+
+
+# === Experiments ===
+
+
+@pytest.fixture(scope="module")
+def experiment(config_file):
+    """An experiment of two networks whose training takes seconds."""
+    content = {
+        "datasets": {"made": {"config": config_file.name}},
+        "models": {"Fused": {}, "Plain": {"arguments": {"mifa": False}}},
+        "seeds": [1, 2],
+        "metrics": ["accuracy", "auc"],
+    }
+    path = config_file.parent / "trial.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_compare_goes_on_and_ends_in_a_table(experiment, tmp_path):
+    changes = ("--set", "training.epochs=1")
+    part = ("compare", experiment, "--seed", 1, "--model", "Fused", *changes)
+    code, out, err = drifa(*part, folder=tmp_path)
+    assert code == 0, err
+    assert "1/1 made, Fused, seed 1" in out
+    assert "Not complete: 3 waiting." in out
+    folder = tmp_path / "runs" / "trial"
+    stamp = (folder / "made" / "Fused" / "seed1" / "model.keras").stat().st_mtime_ns
+    whole = ("ablate", experiment, *changes, "--figures", "--out", "runs/trial")
+    code, out, err = drifa(*whole, folder=tmp_path)
+    assert code == 0, err
+    assert "3/3 made, Plain, seed 2" in out
+    assert "left" in out
+    assert "Not complete" not in out
+    for word in ("majority class", "nearest neighbour", "Fused", "Plain", "best"):
+        assert word in out
+    assert "drifa compare" in out and "--set training.epochs=1" in out
+    for ending in ("md", "csv", "tex"):
+        assert (folder / f"trial.{ending}").is_file()
+    assert len(list((folder / "figures").glob("trial_*.png"))) == 4
+    kept = folder / "made" / "Fused" / "seed1"
+    assert (kept / "model.keras").stat().st_mtime_ns == stamp
+    # A cell is a run like any other.
+    code, _, err = drifa("evaluate", kept)
+    assert code == 0, err
+
+
+def test_table_of_what_is_there_and_of_what_failed(experiment, tmp_path):
+    arguments = ("compare", experiment, "--out", tmp_path / "out")
+    code, out, err = drifa(*arguments, "--no-train")
+    assert code == 0, err
+    assert "Not complete: 4 waiting." in out
+    broken = ("--set", "data.sources=[{reader: nothing}]")
+    code, out, err = drifa(*arguments, *broken)
+    assert code == 1
+    assert "Failed: made, Fused, seed 1:" in out
+    assert err.strip() == "drifa: 4 of 4 trainings failed; see above."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("nothing",), ("'nothing'", "table1_small")),
+        (("trial.yaml", "--model", "Fussed"), ("--model", "'Fussed'", "'Fused'")),
+        (("trial.yaml", "--dataset", "mad"), ("--dataset", "'mad'", "'made'")),
+        (("trial.yaml", "--seed", "7"), ("--seed", "7", "[1, 2]")),
+        (("study.yaml",), ("study.yaml", "datasets")),
+    ],
+)
+def test_bad_comparison_is_one_line(arguments, parts, experiment):
+    message = failure("compare", *arguments, folder=experiment.parent)
+    for part in parts:
+        assert part in message
+
+
+def test_interrupted_training_goes_on(config_file, monkeypatch, tmp_path):
+    from drifa_keras.training import recovery
+
+    arguments = ("train", config_file, "--out", "mine", "--epochs", 2)
+    saved = recovery.Recovery.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        saved(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery.Recovery, "on_epoch_end", interrupted)
+        code, out, err = drifa(*arguments, folder=tmp_path)
+    assert code == 130
+    assert "--out mine goes on" in " ".join(out.split())
+    assert "epochs = 2, not 3" in failure(*arguments[:-1], 3, folder=tmp_path)
+    code, out, err = drifa(*arguments, folder=tmp_path)
+    assert code == 0, err
+    assert "Going on after 1 of 2 epochs." in out
+    assert len((tmp_path / "mine" / "history.csv").read_text().splitlines()) == 3
+    assert "exists already" in failure(*arguments, folder=tmp_path)
 
 
 # === Presets ===

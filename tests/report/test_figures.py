@@ -49,8 +49,11 @@ def each_figure(labelled):
     yield figures.entropy_histogram(np.arange(3) / 3, [True, True, False], 3)
     yield figures.image_grid(images)
     yield figures.grad_cam_panels(images, {"skin": np.ones((2, 2, 2))})
+    maps = {"one": np.ones((2, 2, 2)), "two": np.zeros((2, 4, 4))}
+    yield figures.grad_cam_comparison(images["skin"], maps, ["a", "b"])
     points = np.zeros((90, 2))
     yield figures.tsne_scatter(points, y_true, probabilities.argmax(axis=1), NAMES)
+    yield figures.tsne_comparison({"one": points, "two": points}, y_true, NAMES)
     yield figures.accuracy_curves({"FGSM": [[0, 0.5, 0.4, 0.6]]}, "steps")
     yield figures.adversarial_examples(images, images, 4 / 255)
 
@@ -212,6 +215,35 @@ def test_tsne_counts_classes_and_errors():
     assert labels(figure) == ["a (2)", "b (2)", "c (0)", "right (3)", "wrong (1)"]
 
 
+def test_grad_cam_of_several_networks_is_one_row_an_image():
+    images = np.full((2, 8, 8, 3), 99)
+    heat = np.zeros((2, 4, 4))
+    heat[0, 1, 2] = 1.0
+    figure = figures.grad_cam_comparison(
+        images,
+        {"One $x$": heat, "Two": heat * 0},
+        ["nevus", "_mole"],
+        {"One $x$": ["nevus 0.91", "nevus 0.52"]},
+    )
+    assert len(figure.axes) == 2 * 3
+    assert {"One $x$", "Two", "nevus", "_mole", "nevus 0.52"} <= set(texts(figure))
+    boxed = [ax for ax in figure.axes if ax.patches]
+    (box,) = boxed[0].patches
+    assert boxed == [figure.axes[1]]
+    assert box.get_bbox().bounds == (3.5, 1.5, 2, 2)
+
+
+def test_tsne_of_several_networks_has_a_panel_each():
+    rng = np.random.default_rng(0)
+    points = {f"network {k}": rng.normal(size=(6, 2)) for k in range(5)}
+    figure = figures.tsne_comparison(points, [0, 0, 0, 1, 1, 0], ["a", "b"], columns=3)
+    assert labels(figure) == ["a (4)", "b (2)"]
+    shown = [ax for ax in figure.axes if ax.get_title("left")]
+    assert [ax.get_title("left") for ax in shown] == list(points)
+    drawn = [collection.get_offsets() for collection in shown[3].collections]
+    np.testing.assert_allclose(drawn[1], points["network 3"][[3, 4]])
+
+
 def test_accuracy_curves_show_every_curve_and_interval():
     same = [[0, 0.9, 0.8, 0.95], [4, 0.5, 0.375, 0.625], [8, 0.0, 0.0, 0.125]]
     curves = {"FGSM": same, "PGD $x$": same, "_all": [same[2], same[0]]}
@@ -324,6 +356,16 @@ def test_classes_are_told_apart(count):
             figures.adversarial_examples,
             [{"a": np.ones((1, 2, 2, 1))}, {"a": np.ones((1, 2, 2, 1))}, 0],
             "`eps` must be more than 0",
+        ),
+        (
+            figures.tsne_comparison,
+            ({"one": np.zeros((3, 2)), "two": np.zeros((2, 2))}, [0, 0, 0], ["a"]),
+            r"points \(3, 2\)",
+        ),
+        (
+            figures.grad_cam_comparison,
+            (np.zeros((2, 4, 4, 3)), {"one": np.zeros((1, 2, 2))}, ["a", "b"]),
+            "as many images",
         ),
         (figures.tsne_scatter, [np.zeros((2, 3)), [0, 1], [0, 1], ["a", "b"]], "2, 3"),
     ],

@@ -5,8 +5,12 @@ from drifa_keras.report.figures.classification import (
     precision_recall_curves,
     roc_curves,
 )
-from drifa_keras.report.figures.embedding import tsne_scatter
-from drifa_keras.report.figures.images import grad_cam_panels, image_grid
+from drifa_keras.report.figures.embedding import tsne_comparison, tsne_scatter
+from drifa_keras.report.figures.images import (
+    grad_cam_comparison,
+    grad_cam_panels,
+    image_grid,
+)
 from drifa_keras.report.figures.robustness import (
     accuracy_curves,
     adversarial_examples,
@@ -23,6 +27,7 @@ __all__ = [
     "adversarial_examples",
     "confusion_matrix",
     "entropy_histogram",
+    "grad_cam_comparison",
     "grad_cam_panels",
     "image_grid",
     "precision_recall_curves",
@@ -30,5 +35,6 @@ __all__ = [
     "risk_coverage",
     "roc_curves",
     "training_curves",
+    "tsne_comparison",
     "tsne_scatter",
 ]

@@ -130,6 +130,60 @@ def grad_cam_panels(
     return figure
 
 
+@styled
+def grad_cam_comparison(
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    captions: Sequence[str],
+    answers: Mapping[str, Sequence[str]] | None = None,
+    title: str | None = None,
+    share: float = 0.5,
+) -> Figure:
+    """What the answers of several networks to the same images rest on.
+
+    As Fig. 4 of Dhar et al., *Multimodal Fusion Learning with Dual Attention for
+    Medical Imaging*, WACV 2025, turned: one row an image, one column a network.
+
+    Args:
+        images: `(n, height, width, channels)` of 0..255.
+        maps: Network to maps `(n, rows, columns)`, at least 0, of any resolution. The
+            colours of each map end at its own largest value.
+        captions: Text beside each row, `(n,)`.
+        answers: Network to what is written below each of its maps, `(n,)`.
+        title: Title.
+        share: As in `grad_cam_panels`.
+
+    Returns:
+        The figure. A map of zeros is not drawn, and gets no box.
+
+    Raises:
+        ValueError: If there is no image, or the lengths differ.
+    """
+    answers = answers or {}
+    count = count_cases({"images": images, **maps}, captions)
+    for name, texts in answers.items():
+        count_cases({"images": images, f"answers of {name}": texts}, None)
+    figure = HouseFigure(
+        figsize=(SIDE * (1 + len(maps)) + 0.4, (SIDE + 0.2) * count + 0.5)
+    )
+    grid = figure.subplots(count, 1 + len(maps), squeeze=False)
+    for axes, image, caption in zip(grid, images, captions, strict=True):
+        show_image(axes[0], image)
+        axes[0].set_ylabel(wrapped_caption(caption, 22), fontsize=8)
+    for column, (name, of_network) in enumerate(maps.items(), start=1):
+        for case, heat in enumerate(np.asarray(of_network, "float64")):
+            ax = grid[case, column]
+            show_image(ax, images[case])
+            if np.any(images[case]) and heat.max() > 0:
+                _overlay(ax, heat, images[case].shape)
+                ax.add_patch(_box(heat, images[case].shape, share))
+            if name in answers:
+                ax.set_xlabel(wrapped_caption(answers[name][case], 24), fontsize=7)
+        grid[0, column].set_title(wrapped_caption(name, 22), fontsize=8, loc="center")
+    figure.suptitle(title)
+    return figure
+
+
 def show_image(ax, image):
     """Draws one image, in colour or in grey, without axes."""
     image = np.asarray(image, "float32")

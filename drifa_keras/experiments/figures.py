@@ -1,0 +1,134 @@
+"""Fig. 4 and Fig. 5: the same test images seen by every network of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drifa_keras import explain
+from drifa_keras.configs import Experiment
+from drifa_keras.data import once
+from drifa_keras.evaluation.evaluate import network_of, rows_of_task, stacked
+from drifa_keras.experiments.results import Outcome
+from drifa_keras.report import figures, to_png
+from drifa_keras.runs import Run, load_images, read_sources, read_splits
+
+
+def draw_figures(
+    experiment: Experiment,
+    outcomes: Sequence[Outcome],
+    out: str | Path,
+    images: int = 4,
+    points: int = 500,
+) -> list[Path]:
+    """Draws Grad-CAM and t-SNE of the same test images for every network.
+
+    Of each network the run with the lowest seed that is done is shown. The images are
+    drawn at random, one of each class in turn, before any network sees them. A network
+    without maps to point with is left out of the former, and a task that is no
+    classification of images of both.
+
+    Args:
+        experiment: The experiment.
+        outcomes: Of its cells.
+        out: The folder; the figures go into `<out>/figures`.
+        images: Number of images for Grad-CAM.
+        points: Number of images for t-SNE, at most.
+
+    Returns:
+        The paths of `<experiment>_grad_cam_<task>_<modality>.png` and
+        `<experiment>_tsne_<task>.png`.
+    """
+    folder = Path(out) / "figures"
+    paths = []
+    for dataset in experiment.datasets:
+        runs = {}
+        for outcome in outcomes:
+            if outcome.state == "done" and outcome.cell.dataset == dataset:
+                runs.setdefault(outcome.cell.model, Run.open(outcome.cell.folder))
+        runs = {model: runs[model] for model in experiment.models if model in runs}
+        for name, figure in _figures(runs, images, points) if runs else ():
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{experiment.name}_{name}.png"
+            path.write_bytes(to_png(figure))
+            paths.append(path)
+    return paths
+
+
+def _figures(runs, count, points):
+    """Pairs (name, figure) of one data set."""
+    run = next(iter(runs.values()))
+    config = run.config
+    pairing = read_sources(config)
+    test = read_splits(run, pairing).take(pairing, "test")
+    test = load_images(test, config, progress=False)
+    batches, indices, counted = once(
+        test, image_size=config.data.size, batch_size=config.evaluation.batch_size
+    )
+    images = stacked(batches)
+    models = {name: network_of(run) for name, run in runs.items()}
+    for task in test.tasks:
+        source = test.sources[test.source_of_task(task)]
+        labels = source.targets[task]
+        if labels.ndim > 1:
+            continue
+        rows = rows_of_task(test, task, indices, counted)[labels >= 0]
+        labels, classes = labels[labels >= 0], run.class_names[task]
+        order = np.random.default_rng(0).permutation(len(rows))
+        chosen = _each_class_in_turn(labels, order)[:count]
+        shown = {name: array[rows[chosen]] for name, array in images.items()}
+        names = [classes[label] for label in labels[chosen]]
+        for modality, maps in _maps(models, task, shown, source.modalities).items():
+            answers = {
+                name: [
+                    _answer(p, classes) for p in model.predict(shown, verbose=0)[task]
+                ]
+                for name, model in models.items()
+                if name in maps
+            }
+            yield (
+                f"grad_cam_{task}_{modality}",
+                figures.grad_cam_comparison(
+                    shown[modality], maps, names, answers, title=f"{task}, {modality}"
+                ),
+            )
+        some = order[:points]
+        of_some = {name: array[rows[some]] for name, array in images.items()}
+        if len(some) > 3:
+            planes = {
+                name: explain.tsne(explain.embedding(model, of_some)[task])
+                for name, model in models.items()
+            }
+            yield (
+                f"tsne_{task}",
+                figures.tsne_comparison(planes, labels[some], classes, title=task),
+            )
+
+
+def _each_class_in_turn(labels, order):
+    """`order`, so that the first of every class stand first, then the second."""
+    seen = {}
+    turn = np.zeros(len(order), int)
+    for place, row in enumerate(order):
+        turn[place] = seen[labels[row]] = seen.get(labels[row], -1) + 1
+    return order[np.lexsort((labels[order], turn))]
+
+
+def _maps(models, task, shown, modalities):
+    """Modality to network to its maps."""
+    found = {}
+    for name, model in models.items():
+        try:
+            maps = explain.grad_cam(model, shown, task=task)
+        except ValueError:  # no feature map anywhere
+            continue
+        for modality in modalities:
+            if modality in maps:
+                found.setdefault(modality, {})[name] = maps[modality]
+    return found
+
+
+def _answer(probabilities, classes):
+    return f"{classes[probabilities.argmax()]} {probabilities.max():.2f}"
