@@ -83,14 +83,7 @@ class MultimodalModel(keras.Model):
         outputs = {}
         for task, classes in tasks.items():
             x = features[task] if isinstance(features, dict) else features
-            name_of_logits, options = f"{task}_logits", {"dtype": "float32"}
-            if len(x.shape) == 4:
-                options["data_format"] = "channels_last"
-                head = keras.layers.Conv2D(classes, 1, name=name_of_logits, **options)
-            else:
-                head = keras.layers.Dense(classes, name=name_of_logits, **options)
-            logits = head(x)
-            outputs[task] = TemperatureSoftmax(name=f"{task}_head")(logits)
+            outputs[task] = self.make_head(task, classes, x)
         try:
             super().__init__(inputs=inputs, outputs=outputs, name=name)
         except ValueError as error:
@@ -108,6 +101,26 @@ class MultimodalModel(keras.Model):
         self.dtype_policy = keras.dtype_policies.get(dtype)
         if not trainable:  # True would free what a backbone has frozen
             self.trainable = False
+
+    @staticmethod
+    def make_head(task, classes, features):
+        """Makes the head of a task, the layers `<task>_logits` and `<task>_head`.
+
+        Args:
+            task: Its name.
+            classes: Number of its classes.
+            features: As for the constructor, for this task.
+
+        Returns:
+            Tensor of probabilities `(batch, ..., classes)`.
+        """
+        name, options = f"{task}_logits", {"dtype": "float32"}
+        if len(features.shape) == 4:
+            options["data_format"] = "channels_last"
+            head = keras.layers.Conv2D(classes, 1, name=name, **options)
+        else:
+            head = keras.layers.Dense(classes, name=name, **options)
+        return TemperatureSoftmax(name=f"{task}_head")(head(features))
 
     @staticmethod
     def open_streams(modalities, modality_dropout=0.0, rescaling=1 / 255, dtype=None):

@@ -59,14 +59,9 @@ class StagedModel(MultimodalModel):
         _check_known(type(self), kwargs)
         modalities = check_modalities(modalities)
         check_choice("fusion", fusion, _FUSIONS)
-        stages = [stage for stage, _ in branches.places]
-        if dropout_after is None:
-            dropout_after = [stage for stage in (1, 2) if stage in stages]
-        dropout_after = tuple(
-            tuple(place) if isinstance(place, (list, tuple)) else place
-            for place in dropout_after
+        dropout_after, dropout_blocks = blocks_with_dropout(
+            dropout_after, branches.places
         )
-        dropout_blocks = _blocks_with_dropout(dropout_after, branches.places)
         policy = keras.dtype_policies.get(dtype)
 
         # === Functional model ===
@@ -91,17 +86,9 @@ class StagedModel(MultimodalModel):
                 )
                 streams = dict(zip(streams, fused, strict=True))
         _check_equal_maps(streams)
-        x = StreamConcatenate(dtype=policy, name="fused_streams")(
-            list(streams.values()), presence=presence
-        )
-        if dropout and fused_dropout:
-            x = MCDropout(dropout, dtype=policy, name="fused_dropout")(x)
-        x = keras.layers.GlobalAveragePooling2D(
-            data_format="channels_last", dtype="float32", name="fused_features"
-        )(x)
         super().__init__(
             inputs,
-            x,
+            join(streams, presence, dropout if fused_dropout else 0, policy),
             modalities,
             tasks,
             modality_dropout=modality_dropout,
@@ -125,6 +112,29 @@ class StagedModel(MultimodalModel):
                 for place in self.dropout_after
             ],
         }
+
+
+def join(streams, presence, dropout, dtype, name="fused"):
+    """The features of all streams side by side, absent ones as zeros.
+
+    Args:
+        streams: Dict of modality to its map.
+        presence: 0/1 tensor `(batch, m)`, or `None`.
+        dropout: Rate of the dropout before the pooling; 0 leaves it out.
+        dtype: Dtype policy.
+        name: Beginning of the names of the layers.
+
+    Returns:
+        Tensor `(batch, m * channels)`, float32.
+    """
+    x = StreamConcatenate(dtype=dtype, name=f"{name}_streams")(
+        list(streams.values()), presence=presence
+    )
+    if dropout:
+        x = MCDropout(dropout, dtype=dtype, name=f"{name}_dropout")(x)
+    return keras.layers.GlobalAveragePooling2D(
+        data_format="channels_last", dtype="float32", name=f"{name}_features"
+    )(x)
 
 
 def optional(cls, value, allowed, **common):
@@ -174,7 +184,23 @@ def _fuses(fusion, place, places):
     return place == places[-1]
 
 
-def _blocks_with_dropout(dropout_after, places):
+def blocks_with_dropout(dropout_after, places):
+    """Finds the blocks that dropout follows.
+
+    Args:
+        dropout_after: Stages, or pairs (stage, block); `None` for the stages 1 and 2,
+            counted from 0, where they are.
+        places: All blocks, as pairs (stage, block).
+
+    Returns:
+        `dropout_after` as a tuple, and the set of blocks.
+    """
+    if dropout_after is None:
+        dropout_after = sorted({stage for stage, _ in places} & {1, 2})
+    dropout_after = tuple(
+        tuple(place) if isinstance(place, (list, tuple)) else place
+        for place in dropout_after
+    )
     blocks = set()
     for entry in dropout_after:
         of_stage = [place for place in places if place[0] == entry]
@@ -188,7 +214,7 @@ def _blocks_with_dropout(dropout_after, places):
                 f"0..{blocks_of_stage - 1}). Received: {entry!r}."
             )
         blocks.add(place)
-    return blocks
+    return dropout_after, blocks
 
 
 def _check_equal_maps(streams):
