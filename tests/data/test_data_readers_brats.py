@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from drifa_keras.configs import load_config
 from drifa_keras.data import read, split
 from drifa_keras.data.readers import brats2020, brats2020_slices
 from drifa_keras.data.volumes import read_volume, region, to_pixels, to_z
+from drifa_keras.runs import read_sources
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -76,6 +78,102 @@ def test_regions_and_orientation(brats):
         assert source.masks["t2"][:6].sum() == total
     assert not brats2020(brats, region=None, verify=False).masks
     assert region(np.array([0, 1, 2, 4]), "TC").tolist() == [False, True, False, True]
+
+
+CLASSES = ("background", "necrotic core", "oedema", "enhancing tumour")
+
+
+def test_segmentation(brats):
+    slices = brats2020_slices(brats, verify=False)
+    source = read("brats2020", brats, segmentation=True, task="seg", verify=False)
+    assert source.maps == ("seg",) and source.class_names == {"seg": CLASSES}
+    assert source.regions == {"seg": {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}}
+    maps = source.targets["seg"]
+    assert maps.dtype == np.int8 and maps.shape == (12, 24, 20)
+    for label, number in ((0, 0), (1, 1), (2, 2), (4, 3)):
+        assert np.array_equal(maps == number, slices.labels == label)
+    for name, numbers in source.regions["seg"].items():
+        assert np.array_equal(np.isin(maps, numbers), slices.region(name))
+    plain = brats2020(brats, verify=False)
+    assert np.array_equal(source.modalities["t2"], plain.modalities["t2"])
+    assert np.array_equal(source.masks["t2"], plain.masks["t2"])
+    assert source.case_labels("seg")[0].tolist() == plain.targets["tumor"].tolist()
+    parts, expected = (split(s, (0.5, 0.0, 0.5)) for s in (source, plain))
+    assert np.array_equal(parts.train, expected.train)
+
+
+def test_segmentation_at_another_size(brats):
+    options = {"image_size": (12, 10), "region": None, "verify": False}
+    source = brats2020(brats, segmentation=True, **options)
+    whole = brats2020(brats, segmentation=True, region=None, verify=False)
+    assert np.array_equal(
+        source.targets["tumor"], whole.targets["tumor"][:, 1::2, 1::2]
+    )
+    assert source.modalities["t1"].shape == (12, 12, 10, 1) and not source.masks
+
+
+def test_an_unknown_label_is_refused(brats):
+    seg = next(brats.rglob("BraTS20_Training_002_seg.nii"))
+    labels = np.array(nibabel.load(seg).dataobj)
+    labels[7, 7, 4] = 3
+    write(seg, labels)
+    with pytest.raises(ValueError, match=r"002_seg\.nii has the label 3: expected onl"):
+        brats2020(brats, segmentation=True, verify=False)
+
+
+def test_label_maps_count_in_the_memory(brats):
+    needed = 2 * 8 * 20 * 24 * 6 / 2**30  # two subjects: four images, labels, maps
+    options = {"segmentation": True, "region": None, "verify": False}
+    brats2020(brats, limit_gib=needed * 1.01, **options)
+    with pytest.raises(ValueError, match="more than limit_gib"):
+        brats2020(brats, limit_gib=needed * 0.99, **options)
+
+
+def files_of(folder):
+    names = ("flair", "t1", "t1ce", "t2", "seg")
+    return {n: next(folder.glob(f"*_{n}.nii*")) for n in names}
+
+
+def test_files_that_lie_otherwise(brats, tmp_path):
+    folders = sorted(path.parent for path in brats.rglob("*_seg.nii*"))
+    files = {f"case {i}": files_of(folder) for i, folder in enumerate(folders)}
+    source = brats2020(files, segmentation=True)
+    expected = brats2020(brats, segmentation=True, verify=False)
+    assert source.groups.tolist() == ["case 0"] * 6 + ["case 1"] * 6
+    for name in source.modalities:
+        assert np.array_equal(source.modalities[name], expected.modalities[name])
+    assert np.array_equal(source.targets["tumor"], expected.targets["tumor"])
+    assert len(brats2020(files, subjects="case 1")) == 6
+    part = {"x": {"t1": files["case 0"]["t1"], "seg": files["case 0"]["seg"]}}
+    assert list(brats2020(part, modalities="t1").modalities) == ["t1"]
+    for given, match in [
+        (part, "subject 'x' are .*expected a dict with a path for each of flair"),
+        ({"x": "a.nii"}, "subject 'x' are 'a.nii'"),
+        ({}, "not found among the 0"),
+        (
+            {"x": {**files["case 0"], "t2": tmp_path / "no.nii"}},
+            "no.nii does not exist",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            brats2020(given)
+
+
+def test_volumes_that_are_pixels_already(brats):
+    folder = next(brats.rglob("BraTS20_Training_001"))
+    for path in sorted(brats.rglob("*_t1*.nii*")):  # t1 and t1ce
+        values = np.array(nibabel.load(path).dataobj)
+        write(path, np.where(values > 0, 1 + values // 4, 0).astype(np.int16))
+    options = {"modalities": ("t1", "t1ce"), "zscore": False, "verify": False}
+    slices = brats2020_slices(brats, **options)
+    raw = nibabel.load(folder / "BraTS20_Training_001_t1.nii.gz").get_fdata()
+    raw = raw.transpose(2, 1, 0)[1:7]
+    assert np.array_equal(slices.source.modalities["t1"][:6, ..., 0], raw)
+    assert np.allclose(np.nan_to_num(slices.intensities("t1")[:6]), raw, atol=1e-4)
+    with pytest.raises(
+        ValueError, match=r"_flair\.nii.gz has \d+% of its brain outside"
+    ):
+        brats2020(brats, zscore=False, verify=False)
 
 
 def test_pixels_can_be_turned_back(brats):
@@ -231,6 +329,50 @@ def test_real_raw_slices(data_root):
     )
     assert len(slices) == 40 and slices.labels.shape == (40, 112, 112)
     assert set(np.unique(slices.labels)) == {0, 1, 2, 4}
+
+
+def test_real_crops_of_the_configuration(data_root):
+    config = load_config("brats2020_small", {"data.root": str(data_root)})
+    (entry,) = config.data.sources
+    assert (entry.options["segmentation"], entry.options["zscore"]) == (True, False)
+    few = {"subjects": [f"BraTS20_Training_{i:03d}" for i in (1, 99, 223, 345)]}
+    pairing = read_sources(
+        load_config(
+            "brats2020_small",
+            {
+                "data.root": str(data_root),
+                "data.sources": [
+                    {**entry.model_dump(), "options": {**entry.options, **few}}
+                ],
+            },
+        )
+    )
+    (source,) = pairing.sources
+    assert pairing.modalities == dict.fromkeys(("flair", "t1", "t1ce", "t2"), 1)
+    assert source.targets["tumor"].shape[1:] == config.data.size == (32, 32)
+    # On the scale of the whole brain, where tumours are brighter in FLAIR.
+    flair = source.modalities["flair"][..., 0]
+    assert np.median(flair[source.targets["tumor"] > 0]) > 150
+    # Of subject 99 nine slices are padding; none of these shows tumour.
+    assert np.sum(source.groups == few["subjects"][1]) == 32 - 9
+
+
+def test_real_whole_brains(data_root):
+    folder = data_root / "TCGA-LGG_BraTS-Toolkit_example"
+    files = {place.name: files_of(place) for place in sorted(folder.iterdir())}
+    source = brats2020(files, segmentation=True, image_size=(240, 240), every=8)
+    assert source.targets["tumor"].shape == (len(source), 240, 240)
+    assert sorted(set(source.groups)) == ["TCGA-DU-7294", "TCGA-FG-6692"]
+    maps, flair = source.targets["tumor"], source.modalities["flair"][..., 0]
+    assert 0 < (maps > 0).mean() < 0.05
+    assert flair[maps == 2].mean() > flair[(maps == 0) & (flair > 0)].mean() + 20
+    older = data_root / "BraTS2015_DeepMedic_example" / "train" / "brats_2013_pat0005_1"
+    files = {
+        "flair": older / "Flair_subtrMeanDivStd.nii.gz",
+        "seg": older / "OTMultiClass.nii.gz",
+    }
+    with pytest.raises(ValueError, match="has the label 3.*BraTS 2017-2020"):
+        brats2020({"one": files}, modalities="flair", segmentation=True)
 
 
 @pytest.mark.large
