@@ -13,12 +13,15 @@ def sizes_of(arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in arrays.items()}
 
 
-def pick_task(model: keras.Model, task: str | None):
-    """Returns the name and the output tensor `(batch, classes)` of a task.
+def pick_task(model: keras.Model, task: str | None, maps: bool = False):
+    """Returns the name and the output tensor of a task.
+
+    It is `(batch, classes)`; with `maps`, `(batch, height, width, classes)` is taken,
+    too.
 
     Raises:
         ValueError: If the task is unknown, is left open where there are several, or
-            is no classification.
+            has outputs of another shape.
     """
     outputs = outputs_by_task(model)
     if task is None and len(outputs) == 1:
@@ -27,10 +30,12 @@ def pick_task(model: keras.Model, task: str | None):
         raise ValueError(
             f"`task` must be one of {list(outputs)}. Received: task={task!r}."
         )
-    if len(outputs[task].shape) != 2:
+    if len(outputs[task].shape) not in ((2, 4) if maps else (2,)):
+        also = " or (batch, height, width, classes)" if maps else ""
         raise ValueError(
             f"Task {task!r} has outputs of shape {tuple(outputs[task].shape)}, but "
-            "this explains classifications, whose outputs are (batch, classes)."
+            "this explains classifications, whose outputs are (batch, classes)"
+            f"{also}."
         )
     return task, outputs[task]
 

@@ -24,7 +24,7 @@ def logits_of(graph: keras.Model, output):
     operation = None if call is None else call.operation
     squashes = (keras.activations.softmax, keras.activations.sigmoid)
     if getattr(operation, "activation", None) in squashes:
-        if isinstance(operation, keras.layers.Dense):
+        if isinstance(operation, (keras.layers.Dense, keras.layers.Conv2D)):
             return PreActivation(operation)(tree.flatten(call.input)[0])
         if isinstance(operation, keras.layers.Activation):
             return tree.flatten(call.input)[0]
@@ -32,6 +32,22 @@ def logits_of(graph: keras.Model, output):
     if type(operation).__name__ in ("Softmax", "Sigmoid", "TemperatureSoftmax"):
         return tree.flatten(call.input)[0]
     return output
+
+
+def answers_of(graph: keras.Model, output) -> list:
+    """Lists the output of a task and what it was before nothing more was learned.
+
+    Of a network that classifies every pixel these are maps: the probabilities, the
+    logits. They answer, and explain nothing.
+    """
+    answers = [output]
+    while (call := call_of(graph, answers[-1])) is not None:
+        sources = tree.flatten(call.input)
+        weights = getattr(call.operation, "weights", ())
+        if len(sources) > 1 or any(len(weight.shape) > 1 for weight in weights):
+            break
+        answers.append(sources[0])
+    return answers
 
 
 def features_of(graph: keras.Model, output):
@@ -55,13 +71,16 @@ def features_of(graph: keras.Model, output):
 
 
 class PreActivation(keras.layers.Layer):
-    """A `Dense` layer without its activation."""
+    """A `Dense` or `Conv2D` layer, channels last, without its activation."""
 
-    def __init__(self, dense):
-        super().__init__(dtype=dense.dtype_policy)
-        self.dense = dense
+    def __init__(self, layer):
+        super().__init__(dtype=layer.dtype_policy)
+        self.layer = layer
         self.built = True
 
     def call(self, x):
-        x = ops.matmul(x, self.dense.kernel)
-        return x + self.dense.bias if self.dense.use_bias else x
+        if isinstance(self.layer, keras.layers.Dense):
+            x = ops.matmul(x, self.layer.kernel)
+        else:
+            x = self.layer.convolution_op(x, self.layer.kernel)
+        return x + self.layer.bias if self.layer.use_bias else x

@@ -8,6 +8,7 @@ import keras
 from keras import tree
 
 from drifa_keras.explain._graph import calls, feeds, is_map, reached_from, streams
+from drifa_keras.explain._heads import answers_of
 
 # Cells along the shorter side below which a map is too coarse to point with: those of
 # the last map of a ResNet at 224 px, for which Grad-CAM was made.
@@ -47,17 +48,20 @@ def feature_maps(graph: keras.Model, output, name: str) -> list[FeatureMap]:
 
     Returns:
         The maps in the order in which they are computed; those in the stream of
-        another input are left out.
+        another input are left out, and the answers of the task itself.
     """
     reached, stream = reached_from(graph, name), streams(graph)
     before, after = _paths(graph, output, name)
     everything = before.get(id(output), 0)
+    answers = [id(x) for x in answers_of(graph, output)] if is_map(output) else []
     maps = []
     for call in calls(graph):
         for index, x in enumerate(tree.flatten(call.output)):
             key = id(x)
             shared = stream[key] is None
-            if not is_map(x) or key not in reached or stream[key] not in (name, None):
+            if not is_map(x) or key not in reached or key in answers:
+                continue
+            if stream[key] not in (name, None):
                 continue
             paths = before.get(key, 0) * after.get(key, 0)
             rank = 2 * shared + (paths < everything) if paths else 4

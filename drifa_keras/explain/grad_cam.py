@@ -50,9 +50,13 @@ def grad_cam(
     least value is 0 and its largest 1, so that strengths cannot be compared between
     images; a map without any evidence is all zeros.
 
+    Of a task that classifies every pixel, `y` is the sum of the logits of the class
+    over the pixels that are predicted to be of it (Seg-Grad-CAM).
+
     Reference: Selvaraju et al., *Grad-CAM: Visual Explanations from Deep Networks via
     Gradient-based Localization*, ICCV 2017; Chattopadhay et al., *Grad-CAM++*, WACV
-    2018.
+    2018; Vinogradova et al., *Towards Interpretable Semantic Segmentation via
+    Gradient-weighted Class Activation Mapping*, AAAI 2020.
 
     **Which layer.** Unless told otherwise, each input gets the last map with at least
     7 cells along its shorter side (or the finest that there is) among those that
@@ -76,8 +80,9 @@ def grad_cam(
             one array for one input.
         task: Which output to explain, by its key in the dict of outputs, else by its
             name. May be left out where there is one.
-        class_index: The class, as an integer or one integer a sample; the predicted
-            one by default.
+        class_index: The class, as an integer or one integer a sample. By default the
+            predicted one; of pixels the one that most are predicted to be of, class 0
+            (the background) only where there is no other.
         layer: Name of the layer whose map is used, for all inputs or as a dict of
             input to name. Layers inside nested models are named by their path,
             `"backbone/conv4"`, or its end if there is only one such.
@@ -108,7 +113,7 @@ def grad_cam(
         )
     view = with_named_inputs(model)
     images = named_arrays(model, x)
-    task, output = pick_task(view, task)
+    task, output = pick_task(view, task, maps=True)
     count = len(next(iter(images.values())))
     wanted = class_indices(class_index, count, output.shape[-1], task)
     plan = _plan(model, view, task, layer, inputs, sizes_of(images))
@@ -160,7 +165,7 @@ def _plan(model, view, task, layer, inputs, sizes):
 
 
 def _make_plan(view, task, layer, inputs, sizes):
-    _, output = pick_task(view, task)
+    _, output = pick_task(view, task, maps=True)
     new_inputs, (new_output,) = lay_open(view, [output], sizes)
     graph = keras.Model(new_inputs, new_output)
     chosen = _choose(graph, task, layer, inputs, sizes)
@@ -196,8 +201,17 @@ def _tap_name(feature_map):
 def _score(outputs, wanted):
     """The logit of the wanted class, of the predicted one where it is -1."""
     logits = outputs["logits"]
-    wanted = ops.where(wanted < 0, ops.argmax(logits, axis=-1), wanted)
-    return ops.sum(logits * ops.one_hot(wanted, logits.shape[-1]), axis=-1)
+    classes = logits.shape[-1]
+    predicted = ops.one_hot(ops.argmax(logits, axis=-1), classes)
+    if len(logits.shape) == 2:
+        wanted = ops.where(wanted < 0, ops.argmax(logits, axis=-1), wanted)
+        return ops.sum(logits * ops.one_hot(wanted, classes), axis=-1)
+    areas = ops.sum(predicted, axis=(1, 2))  # (batch, classes)
+    # With half a pixel the background comes first only where there is nothing else.
+    sizes = ops.concatenate([ops.minimum(areas[:, :1], 0.5), areas[:, 1:]], axis=-1)
+    largest = ops.argmax(sizes, axis=-1)
+    wanted = ops.one_hot(ops.where(wanted < 0, largest, wanted), classes)
+    return ops.sum(logits * predicted * wanted[:, None, None], axis=(1, 2, 3))
 
 
 def _choose(graph, task, layer, inputs, sizes):

@@ -475,7 +475,8 @@ def test_layer_with_several_maps(images):
 
 def test_task_that_is_no_classification(images):
     inputs = keras.Input((8, 8, 1), name="a")
-    model = keras.Model(inputs, conv(2, name="mask")(inputs))
+    x = L.Reshape((64, 2))(conv(2)(inputs))
+    model = keras.Model(inputs, L.Identity(name="mask")(x))
     with pytest.raises(ValueError, match="Task 'mask' has outputs of shape"):
         grad_cam(model, images["a"])
 
