@@ -1,6 +1,14 @@
 """Named configurations of the networks: arguments, no weights."""
 
-from drifa_keras.models.baselines import SegNet, UNet
+from drifa_keras.models.baselines import (
+    MTFMA,
+    CAFNet,
+    GLoRIAFusion,
+    MTTUNet,
+    SegNet,
+    SingleModalityNet,
+    UNet,
+)
 from drifa_keras.models.drifa_net import DRIFANet
 from drifa_keras.models.drifa_segnet import DRIFASegNet
 from drifa_keras.models.mail_net import MAILNet
@@ -14,6 +22,13 @@ _TINY = {
 }
 # With 16 groups of 16 channels no share of the one filter in a group can be random.
 _MAIL_TINY = {**_TINY, "groups": 4}
+
+# A comparator has dropout where its original has, and before its heads.
+_COMPARATOR_TINY = {
+    "filters": (16, 32, 64),
+    "stem": "small",
+    "norm_momentum": 0.9,
+}
 
 _SEGNET_TINY = {
     "filters": (16, 32, 64),
@@ -106,6 +121,72 @@ _PRESETS = {
         "class": UNet,
         "description": "U-Net for 32 px.",
         "arguments": {"filters": (16, 32, 64, 128), "norm_momentum": 0.9},
+    },
+    "gloria": {
+        "class": GLoRIAFusion,
+        "description": "Adapted from GLoRIA: a comparator.",
+        "arguments": {},
+    },
+    "gloria_tiny": {
+        "class": GLoRIAFusion,
+        "description": "The same at the size of drifa_tiny.",
+        "arguments": {**_COMPARATOR_TINY, "units": 64},
+    },
+    "mttu_net": {
+        "class": MTTUNet,
+        "description": "Adapted from MTTU-Net: a comparator.",
+        "arguments": {},
+    },
+    "mttu_net_tiny": {
+        "class": MTTUNet,
+        "description": "The same at the size of drifa_tiny.",
+        "arguments": {
+            **_COMPARATOR_TINY,
+            "units": 64,
+            "depth": 2,
+            "heads": 4,
+            "hidden_units": (64, 32),
+        },
+    },
+    "caf": {
+        "class": CAFNet,
+        "description": "Adapted from CAF: a comparator.",
+        "arguments": {},
+    },
+    "caf_tiny": {
+        "class": CAFNet,
+        "description": "The same at the size of drifa_tiny.",
+        "arguments": _COMPARATOR_TINY,
+    },
+    "mtf_ma": {
+        "class": MTFMA,
+        "description": "Adapted from MTF with MA: a comparator.",
+        "arguments": {},
+    },
+    "mtf_ma_tiny": {
+        "class": MTFMA,
+        "description": "The same at the size of drifa_tiny.",
+        "arguments": {**_COMPARATOR_TINY, "units": 64},
+    },
+    "late_concat": {
+        "class": DRIFANet,
+        "description": "Plain ResNet-18s, concatenated: a baseline.",
+        "arguments": {"mfa": False, "mifa": False},
+    },
+    "late_concat_tiny": {
+        "class": DRIFANet,
+        "description": "The same at the size of drifa_tiny.",
+        "arguments": {**_TINY, "mfa": False, "mifa": False},
+    },
+    "single": {
+        "class": SingleModalityNet,
+        "description": "A plain ResNet-18 for each task: a baseline.",
+        "arguments": {},
+    },
+    "single_tiny": {
+        "class": SingleModalityNet,
+        "description": "The same at the size of drifa_tiny.",
+        "arguments": _TINY,
     },
 }
 
