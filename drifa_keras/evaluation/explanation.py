@@ -27,12 +27,15 @@ def explain_run(
     Writes `explain.json`, and `explain.npz` with what figures are drawn from: for each
     task `<task>.image.<modality>` and `<task>.map.<modality>` of the cases, and
     `<task>.points`, `<task>.y_true` and `<task>.y_pred` of the test images (at most
-    1,000). Of an ensemble, the first member is explained.
+    1,000). Of a task that classifies every pixel `<task>.y_true` and `<task>.y_pred`
+    are label maps of the cases, and there are no points. Of an ensemble, the first
+    member is explained.
 
     Args:
         run: The run.
         cases: How many cases of each kind: the surest right answers, the surest wrong
-            ones, and the least certain ones.
+            ones, and the least certain ones; of label maps, the slices of highest and
+            of lowest Dice of all that is not background, among those that have some.
         method: Of `drifa_keras.explain.grad_cam`.
         data_root: Folder that holds the data sets, where it is no longer the one of
             the training.
@@ -44,7 +47,8 @@ def explain_run(
         `probability`) and `effects`: for each modality how much the probability of
         the predicted class falls without its image (`blank`), changes with another
         image in its place (`shuffled`), and how often the answer changes then
-        (`flipped`), means over at most 200 test images.
+        (`flipped`), means over at most 200 test images. Cases of label maps have `id`,
+        `kind` and `dice`, and there are no effects.
 
     Raises:
         ValueError: If the data is not as its reader expects, or a number or the method
@@ -64,14 +68,26 @@ def explain_run(
         test, image_size=config.data.size, batch_size=batch_size, seed=config.seed
     )
     images = stacked(batches)
+    answers = [task for task in test.tasks if task not in test.maps]
     predicted = model.predict(images, verbose=0)
-    features = explain.embedding(model, images)
+    features = explain.embedding(model, images, tasks=answers) if answers else {}
     report = {"method": method, "seed": config.seed, "tasks": {}}
     arrays = {}
     for task, probabilities in predicted.items():
         source = test.sources[test.source_of_task(task)]
         labels = source.targets[task]
-        rows = rows_of_task(test, task, indices, counted)[labels >= 0]
+        rows = rows_of_task(test, task, indices, counted)
+        if task in test.maps:
+            found, of_cases, maps = _of_maps(source, task, probabilities, rows, cases)
+            report["tasks"][task] = {"classes": list(run.class_names[task]), **found}
+            arrays |= {f"{task}.{name}": array for name, array in maps.items()}
+            if len(of_cases):
+                shown = {name: array[of_cases] for name, array in images.items()}
+                heat = explain.grad_cam(model, shown, task=task, method=method)
+                arrays |= {f"{task}.image.{name}": a for name, a in shown.items()}
+                arrays |= {f"{task}.map.{name}": a for name, a in heat.items()}
+            continue
+        rows = rows[labels >= 0]
         ids, labels = source.ids[labels >= 0], labels[labels >= 0]
         chosen = _choose(probabilities[rows], labels, cases)
         found = {
@@ -130,3 +146,23 @@ def _choose(probabilities, labels, cases):
         "uncertain": np.argsort(-entropy, kind="stable"),
     }
     return [(kind, row) for kind, rows in kinds.items() for row in rows[:cases]]
+
+
+def _of_maps(source, task, probabilities, rows, cases):
+    """The slices to show of a task with label maps: summary, rows, and the maps."""
+    labels = source.targets[task]
+    answers = probabilities[rows].argmax(axis=-1)
+    true, answered = labels > 0, (answers > 0) & (labels >= 0)
+    sizes = true.sum(axis=(1, 2)) + answered.sum(axis=(1, 2))
+    dice = 2 * (true & answered).sum(axis=(1, 2)) / np.maximum(sizes, 1)
+    some = np.flatnonzero(true.any(axis=(1, 2)))
+    order = some[np.argsort(-dice[some], kind="stable")]
+    chosen = [("best", row) for row in order[:cases]]
+    chosen += [("worst", row) for row in order[::-1][:cases]]
+    places = [row for _, row in chosen]
+    summary = [
+        {"id": str(source.ids[row]), "kind": kind, "dice": float(dice[row])}
+        for kind, row in chosen
+    ]
+    maps = {"y_true": labels[places], "y_pred": answers[places].astype("int8")}
+    return {"cases": summary}, rows[places], maps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -11,7 +13,9 @@ from drifa_keras.explain._heads import features_of
 from drifa_keras.gradients import named_arrays, outputs_by_task, with_named_inputs
 
 
-def embedding(model: keras.Model, x, batch_size: int = 32) -> dict[str, np.ndarray]:
+def embedding(
+    model: keras.Model, x, batch_size: int = 32, tasks: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
     """The features that the last `Dense` layer of each task reads.
 
     Args:
@@ -20,6 +24,7 @@ def embedding(model: keras.Model, x, batch_size: int = 32) -> dict[str, np.ndarr
         x: Images: a dict keyed by the names of the inputs, a list in their order, or
             one array for one input.
         batch_size: Samples at a time.
+        tasks: Names of the tasks, all by default.
 
     Returns:
         Dict of task to a float32 array `(n, units)`.
@@ -30,7 +35,11 @@ def embedding(model: keras.Model, x, batch_size: int = 32) -> dict[str, np.ndarr
     """
     view = with_named_inputs(model)
     images = named_arrays(model, x)
-    tasks = outputs_by_task(view)
+    known = outputs_by_task(view)
+    unknown = sorted(set(tasks or ()) - set(known))
+    if unknown:
+        raise ValueError(f"`tasks` names {unknown[0]!r}. The tasks are {list(known)}.")
+    tasks = {task: known[task] for task in (known if tasks is None else tasks)}
     inputs, outputs = lay_open(view, list(tasks.values()), sizes_of(images))
     graph = keras.Model(inputs, outputs)
     features = {
