@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,16 +177,41 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose):
 
 
 def build_model(config: Config, pairing: Pairing):
-    """Builds the network of a configuration for the sources of `pairing`."""
+    """Builds the network of a configuration for the sources of `pairing`.
+
+    A network that takes `task_modality` gets the modality of each task's source, for
+    the tasks that the configuration does not name.
+
+    Raises:
+        ValueError: If such a source has several modalities, or the configuration does
+            not fit.
+    """
+    cls = preset_class(config.model.preset)
     arguments = dict(config.model.arguments)
     if config.training.dtype is not None:
         arguments["dtype"] = config.training.dtype
-    return preset_class(config.model.preset).from_preset(
+    if "task_modality" in inspect.signature(cls).parameters:
+        given = arguments.get("task_modality") or {}
+        arguments["task_modality"] = {**_task_modality(pairing, given), **given}
+    return cls.from_preset(
         config.model.preset,
         pairing.shapes(config.data.size),
         pairing.tasks,
         **arguments,
     )
+
+
+def _task_modality(pairing, given):
+    filled = {}
+    for task in pairing.tasks:
+        names = list(pairing.sources[pairing.source_of_task(task)].modalities)
+        if task not in given and len(names) > 1:
+            raise ValueError(
+                f"The network reads task {task!r} from one of {names}. Name it in "
+                f"`model.arguments.task_modality`, as in {{{task}: {names[0]}}}."
+            )
+        filled[task] = names[0]
+    return filled
 
 
 def _weights(pairing):
