@@ -46,7 +46,7 @@ class CombinedLogits(keras.layers.Layer):
             )
 
     def call(self, inputs, presence=None, training=False):
-        logits = ops.stack(inputs, axis=1)  # (batch, heads, classes)
+        logits = ops.cast(ops.stack(inputs, axis=1), "float32")  # (batch, heads, K)
         log_p = ops.log_softmax(logits, axis=-1)
         there = ops.ones_like(logits[:, :, 0])
         if presence is not None:
@@ -54,10 +54,11 @@ class CombinedLogits(keras.layers.Layer):
             there = ops.concatenate([ops.cast(presence, there.dtype), always], axis=1)
         share = (there / ops.sum(there, axis=1, keepdims=True))[:, :, None]
         if training:
-            return ops.sum(share * log_p, axis=1)
+            return ops.cast(ops.sum(share * log_p, axis=1), self.compute_dtype)
         mixed = ops.logsumexp(log_p + ops.log(share + 1e-30), axis=1)
         size = ops.logsumexp(logits, axis=-1, keepdims=True)
-        return mixed + ops.sum(share * size, axis=1)
+        mixed = mixed + ops.sum(share * size, axis=1)
+        return ops.cast(mixed, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])

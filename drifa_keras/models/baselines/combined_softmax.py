@@ -14,7 +14,7 @@ class CombinedSoftmax(TemperatureSoftmax):
     than 1, and the less the more the heads disagree.
 
     Call arguments:
-        logits: What `CombinedLogits` returns.
+        logits: What `CombinedLogits` returns; in training nothing above 0.
         training: Whether that was in training.
 
     Returns:
@@ -22,4 +22,6 @@ class CombinedSoftmax(TemperatureSoftmax):
     """
 
     def call(self, logits, training=False):
-        return ops.exp(logits) if training else super().call(logits)
+        if training:
+            return ops.exp(ops.minimum(logits, 0.0))
+        return super().call(logits)
