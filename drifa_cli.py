@@ -722,7 +722,10 @@ def _start_backend():
 
             drifa_keras.data  # noqa: B018
             if importlib.util.find_spec("tensorflow"):
-                import tensorflow  # noqa: F401
+                import tensorflow
+
+                # Several networks in one process are no mistake.
+                tensorflow.get_logger().setLevel("ERROR")
         except BaseException:
             os.dup2(stderr, 2)
             said.seek(0)
@@ -818,8 +821,10 @@ def _print_report(report):
     for other, results in others.items():
         table.add_section()
         table.add_row(other)
-        for name in ("accuracy", "balanced_accuracy"):
-            found = [results.get(task, {}).get("metrics", {}) for task in tasks]
+        found = [results.get(task, {}).get("metrics", {}) for task in tasks]
+        for name in ("dice", "accuracy", "balanced_accuracy"):
+            if not any(name in of_task for of_task in found):
+                continue
             cells = [_cell(of_task.get(name)) for of_task in found]
             table.add_row(f"  {name.replace('_', ' ')}", *cells)
     console.print(table)

@@ -76,18 +76,10 @@ def to_latex(
     ]
     lines = [f"% {remark}" for remark in remarks]
     for table in tables:
-        title = f"{experiment.title or experiment.name}. {_heading(table)}."
-        for header, rows in filter(None, (_scores(table), _partners(table))):
-            lines += [
-                "",
-                r"\begin{table}",
-                rf"\caption{{{_tex(title)}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-                r"\toprule",
-                *(_tex_line(header), r"\midrule"),
-                *map(_tex_line, rows),
-                *(r"\bottomrule", r"\end{tabular}", r"\end{table}"),
-            ]
+        title = f"{experiment.title or experiment.name}. {_heading(table)}"
+        lines += _latex(f"{title}.", *_scores(table))
+        if partners := _partners(table):
+            lines += _latex(f"{title}, with a modality blank.", *partners)
     return "\n".join(lines) + "\n"
 
 
@@ -307,6 +299,22 @@ def _markdown_line(cells, widths):
 
 def _escaped(text):
     return text.replace("|", r"\|")
+
+
+def _latex(title, header, rows):
+    yield from (
+        "",
+        r"\begin{table}",
+        rf"\caption{{{_tex(title)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        r"\toprule",
+        _tex_line(header),
+        r"\midrule",
+        *map(_tex_line, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    )
 
 
 _TEX = {character: "\\" + character for character in "&%$#_{}"} | {
