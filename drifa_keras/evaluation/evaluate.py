@@ -9,6 +9,7 @@ import numpy as np
 
 from drifa_keras import uncertainty
 from drifa_keras.data import Pairing, once
+from drifa_keras.data.images import resize_nearest
 from drifa_keras.evaluation.baselines import baseline_predictions
 from drifa_keras.evaluation.bootstrap import bootstrap_intervals
 from drifa_keras.evaluation.metrics import classification_metrics
@@ -101,12 +102,15 @@ def _with_maps(model, pairing, images, indices, counted):
             source, rows = pairing.sources[column], np.arange(start, stop)
             rows = rows[counted[start:stop, column]]
             cases = indices[rows, column]
+            answers = predicted.pop(task)[rows - start]
+            # Sources too large for memory keep their own size.
+            labels = resize_nearest(source.targets[task][cases], answers.shape[1:3])
             parts[task].append(
                 map_predictions(
                     source.ids[cases],
                     source.groups[cases],
-                    source.targets[task][cases],
-                    predicted.pop(task)[rows - start],
+                    labels,
+                    answers,
                     pairing.regions[task],
                 )
             )

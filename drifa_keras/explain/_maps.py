@@ -26,9 +26,10 @@ class FeatureMap:
         shape: (height, width, channels).
         rank: How well it suits to explain an input, best first: 0 if it is part of
             the stream of that input alone and the task learns nothing of the input
-            but through it; 1 if it is part of the stream, but can be bypassed; 2 and
-            3 the same for maps in which the streams of several inputs have become
-            one; 4 if nothing has been learned on the way to it.
+            but through it; 1 if it is part of the stream, but can be bypassed (which
+            does not count where every pixel is classified); 2 and 3 the same for maps
+            in which the streams of several inputs have become one; 4 if nothing has
+            been learned on the way to it.
     """
 
     call: str
@@ -64,7 +65,9 @@ def feature_maps(graph: keras.Model, output, name: str) -> list[FeatureMap]:
             if stream[key] not in (name, None):
                 continue
             paths = before.get(key, 0) * after.get(key, 0)
-            rank = 2 * shared + (paths < everything) if paths else 4
+            # Networks that classify pixels lead around every deep map.
+            bypassed = paths < everything and not answers
+            rank = 2 * shared + bypassed if paths else 4
             maps.append(
                 FeatureMap(call.name, index, call.place, tuple(x.shape[1:]), rank)
             )
@@ -72,11 +75,15 @@ def feature_maps(graph: keras.Model, output, name: str) -> list[FeatureMap]:
 
 
 def finest_deep_map(maps: list[FeatureMap]) -> FeatureMap:
-    """Picks the last map that is still fine enough, of the best rank there is."""
+    """Picks the last map that is just fine enough, of the best rank there is.
+
+    Maps grow again in a decoder: of what lies behind a finer one there, little is left.
+    """
     best = min(m.rank for m in maps)
     maps = [m for m in maps if m.rank == best]
     fine = min(_FINE, max(_cells(m) for m in maps))
-    return [m for m in maps if _cells(m) >= fine][-1]
+    fine = min(_cells(m) for m in maps if _cells(m) >= fine)
+    return [m for m in maps if _cells(m) == fine][-1]
 
 
 def _cells(feature_map):

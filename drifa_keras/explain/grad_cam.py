@@ -58,12 +58,14 @@ def grad_cam(
     2018; Vinogradova et al., *Towards Interpretable Semantic Segmentation via
     Gradient-weighted Class Activation Mapping*, AAAI 2020.
 
-    **Which layer.** Unless told otherwise, each input gets the last map with at least
-    7 cells along its shorter side (or the finest that there is) among those that
+    **Which layer.** Unless told otherwise, each input gets the coarsest map with at
+    least 7 cells along its shorter side (or the finest that there is), and of several
+    the last, among those that
 
     1. belong to the stream of that input, before it is joined with others into one
        map (a layer that turns m maps into m maps, such as `MIFA`, keeps streams apart);
-    2. the task cannot bypass: the end of a residual block, not its inside.
+    2. the task cannot bypass: the end of a residual block, not its inside. Where every
+       pixel is classified, there is none but the first, and any will do.
 
     Where inputs are joined before anything is learned, they share one map. The last
     map of a ResNet-18 at 128 px has 4x4 cells, each as large as what it should point

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from drifa_keras.report import figures
 
-KINDS = ("right", "wrong", "uncertain")
+KINDS = ("right", "wrong", "uncertain", "best", "worst")
 
 
 def explain_figures(
@@ -20,16 +20,16 @@ def explain_figures(
     Args:
         report: What `explain.json` holds: for each of the `tasks` its `classes` and
             its `cases`, each with `id`, `kind` (of `KINDS`), `true` and `predicted`
-            (numbers of classes) and `probability` (of the predicted one).
+            (numbers of classes) and `probability` (of the predicted one), or `dice`.
         arrays: What `explain.npz` holds: for each task `<task>.image.<modality>`
             `(cases, height, width, channels)` and `<task>.map.<modality>`
             `(cases, rows, columns)`, in the order of the cases; `<task>.points`
             `(images, 2)`, `<task>.y_true` and `<task>.y_pred` `(images,)` of the whole
-            test split.
+            test split. Of label maps, the last two are `(cases, height, width)`.
 
     Returns:
-        Dict of `grad_cam_<kind>_<task>`, for the kinds that have cases, and
-        `tsne_<task>` to figures.
+        Dict of `grad_cam_<kind>_<task>`, for the kinds that have cases,
+        `maps_<kind>_<task>` where there are label maps, and `tsne_<task>` to figures.
     """
     drawn = {}
     for task, of_task in report["tasks"].items():
@@ -44,6 +44,15 @@ def explain_figures(
         cases = of_task["cases"]
         for kind in KINDS:
             rows = [k for k, case in enumerate(cases) if case["kind"] == kind]
+            if rows and f"{task}.y_true" in arrays and "dice" in cases[rows[0]]:
+                drawn[f"maps_{kind}_{task}"] = figures.label_map_panels(
+                    {name: array[rows] for name, array in images.items()},
+                    arrays[f"{task}.y_true"][rows],
+                    arrays[f"{task}.y_pred"][rows],
+                    of_task["classes"],
+                    [_caption(cases[k], of_task["classes"]) for k in rows],
+                    title=f"{task}: {kind}",
+                )
             if rows:
                 drawn[f"grad_cam_{kind}_{task}"] = figures.grad_cam_panels(
                     {name: array[rows] for name, array in images.items()},
@@ -63,6 +72,8 @@ def explain_figures(
 
 
 def _caption(case, classes):
+    if "dice" in case:
+        return f"{case['id']}: Dice {case['dice']:.2f}"
     guess, truth = classes[case["predicted"]], classes[case["true"]]
     verdict = "right" if guess == truth else f"is {truth}"
     return f"{case['id']}: {guess} {case['probability']:.2f} ({verdict})"

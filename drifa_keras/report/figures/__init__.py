@@ -15,6 +15,7 @@ from drifa_keras.report.figures.robustness import (
     accuracy_curves,
     adversarial_examples,
 )
+from drifa_keras.report.figures.segmentation import dice_by_case, label_map_panels
 from drifa_keras.report.figures.training import training_curves
 from drifa_keras.report.figures.uncertainty import (
     entropy_histogram,
@@ -26,10 +27,12 @@ __all__ = [
     "accuracy_curves",
     "adversarial_examples",
     "confusion_matrix",
+    "dice_by_case",
     "entropy_histogram",
     "grad_cam_comparison",
     "grad_cam_panels",
     "image_grid",
+    "label_map_panels",
     "precision_recall_curves",
     "reliability_diagram",
     "risk_coverage",

@@ -20,6 +20,16 @@ METRIC_NAMES = {
 }
 
 
+def metric_name(name: str) -> str:
+    """What a metric is called; `dice_WT` is "Dice, WT"."""
+    for start, title in (("slice_dice", "Dice of slices"), ("dice", "Dice")):
+        if name == start:
+            return title
+        if name.startswith(f"{start}_"):
+            return f"{title}, {name.removeprefix(f'{start}_')}"
+    return METRIC_NAMES[name]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number, or a dash where it is undefined."""
     if value is None or math.isnan(value):

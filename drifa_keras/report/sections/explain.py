@@ -11,6 +11,8 @@ _KINDS = {
     "right": "cases that it gets right",
     "wrong": "cases that it gets wrong",
     "uncertain": "cases that it is least certain of",
+    "best": "the slices whose labels it gets best",
+    "worst": "the slices whose labels it gets worst",
 }
 
 
@@ -54,6 +56,13 @@ def _effects(task, found):
 
 def _pictures(task, figures):
     for kind in KINDS:
+        if f"maps_{kind}_{task}" in figures:
+            yield Picture(
+                figures[f"maps_{kind}_{task}"],
+                f"Label maps of {task}: {_KINDS[kind]}.",
+                f"{task}: {_KINDS[kind]}. The images, what is there, and the answer.",
+                photographs=True,
+            )
         if f"grad_cam_{kind}_{task}" in figures:
             yield Picture(
                 figures[f"grad_cam_{kind}_{task}"],

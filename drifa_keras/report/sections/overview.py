@@ -7,9 +7,10 @@ import json
 from drifa_keras.data import DATASETS
 from drifa_keras.report.contents import EVALUATE, Contents
 from drifa_keras.report.document import Absent, Facts, Part, Section, Table, Text
-from drifa_keras.report.sections._text import METRIC_NAMES, listed, measured, plural
+from drifa_keras.report.sections._text import listed, measured, metric_name, plural
 
 _HEADLINE = ("accuracy", "balanced_accuracy", "f1", "auc")
+_HEADLINE_OF_MAPS = ("dice", "slice_dice", "sensitivity", "specificity")
 _FEW = 30
 
 
@@ -29,18 +30,21 @@ def summary_section(contents: Contents) -> Section:
     if contents.metrics is None:
         blocks.append(Absent("Scores on the test split", contents.command(EVALUATE)))
     else:
-        rows = [
-            [task, f"{result['images']:,}"]
-            + [measured(result.get("metrics", {}).get(name)) for name in _HEADLINE]
-            for task, result in contents.metrics["tasks"].items()
-        ]
-        blocks.append(
-            Table(
-                "Test split, each image once (95 % interval)",
-                ["task", "images", *(METRIC_NAMES[name] for name in _HEADLINE)],
-                rows,
-            )
-        )
+        tasks = contents.metrics["tasks"]
+        maps = {task for task, result in tasks.items() if "regions" in result}
+        for names, of_kind in (
+            (_HEADLINE, [task for task in tasks if task not in maps]),
+            (_HEADLINE_OF_MAPS, [task for task in tasks if task in maps]),
+        ):
+            rows = [
+                [task, f"{tasks[task]['images']:,}"]
+                + [measured(tasks[task].get("metrics", {}).get(n)) for n in names]
+                for task in of_kind
+            ]
+            if rows:
+                caption = "Test split, each image once (95 % interval)"
+                header = ["task", "images", *map(metric_name, names)]
+                blocks.append(Table(caption, header, rows))
     return Section("summary", "Summary", blocks)
 
 

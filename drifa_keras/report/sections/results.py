@@ -8,12 +8,13 @@ from drifa_keras.report.contents import EVALUATE, Contents
 from drifa_keras.report.document import Absent, Part, Picture, Section, Table, Text
 from drifa_keras.report.figures import (
     confusion_matrix,
+    dice_by_case,
     precision_recall_curves,
     roc_curves,
 )
 from drifa_keras.report.sections._text import (
-    METRIC_NAMES,
     measured,
+    metric_name,
     number,
     plural,
     share,
@@ -50,7 +51,7 @@ def partners_section(contents: Contents) -> Section:
     drawn = {
         task: result
         for task, result in metrics["tasks"].items()
-        if result.get("draws", 1) > 1
+        if result.get("draws", 1) > 1 and "regions" not in result
     }
     blocks = [
         Text(
@@ -72,7 +73,7 @@ def partners_section(contents: Contents) -> Section:
             for task, result in drawn.items()
         ]
         caption = "Mean and standard deviation over the draws of partners"
-        header = ["task", "draws", *(METRIC_NAMES[name] for name in names)]
+        header = ["task", "draws", *map(metric_name, names)]
         blocks.append(Table(caption, header, rows))
     if metrics.get("missing"):
         blocks.append(_table("missing", "Without a modality", "without {}", contents))
@@ -91,19 +92,26 @@ def _spread(metric):
 def _table(key, caption, row, contents):
     """Scores of other predictions for the same images, below those of the network."""
     tasks, others = contents.metrics["tasks"], contents.metrics[key]
-    names = ("accuracy", "balanced_accuracy")
+    columns = [
+        (task, name)
+        for task, result in tasks.items()
+        for name in (
+            ("dice", "accuracy")
+            if "regions" in result
+            else ("accuracy", "balanced_accuracy")
+        )
+    ]
     rows = {"the network": tasks}
     rows |= {row.format(name.replace("_", " ")): of for name, of in others.items()}
     return Table(
         caption,
-        ["", *(f"{task}, {METRIC_NAMES[name]}" for task in tasks for name in names)],
+        ["", *(f"{task}, {metric_name(name)}" for task, name in columns)],
         [
             [
                 first,
                 *(
                     measured(results.get(task, {}).get("metrics", {}).get(name))
-                    for task in tasks
-                    for name in names
+                    for task, name in columns
                 ),
             ]
             for first, results in rows.items()
@@ -115,6 +123,8 @@ def _of_task(task, result, contents):
     notes = [Text(note) for note in result["notes"]]
     if not result["images"]:
         return notes
+    if "regions" in result:
+        return [*notes, *_of_maps(task, result)]
     names, confusion = result["classes"], np.asarray(result["confusion"])
     blocks = [
         Text(
@@ -126,7 +136,7 @@ def _of_task(task, result, contents):
             f"{task}: means over classes, with 95 % intervals from resampled groups",
             ["metric", "value (interval)"],
             [
-                [METRIC_NAMES[name], measured(metric)]
+                [metric_name(name), measured(metric)]
                 for name, metric in result["metrics"].items()
             ],
         ),
@@ -163,6 +173,44 @@ def _of_task(task, result, contents):
             f"predictions is {number(recall['value'])}.",
             f"{task}: precision and recall, each class against the others. AP is the "
             "average precision; guessing would reach the share of the class.",
+        ),
+    ]
+
+
+def _of_maps(task, result):
+    """Scores of a task that classifies every pixel."""
+    names, confusion = result["classes"], np.asarray(result["confusion"])
+    regions = [
+        f"{region} ({' + '.join(names[k] for k in classes)})"
+        for region, classes in result["regions"].items()
+    ]
+    cases = result["cases"].values()
+    return [
+        Text(
+            f"{plural(result['images'], 'test slice')} of "
+            f"{plural(result['groups'], 'case')}. Regions: {', '.join(regions)}."
+        ),
+        Table(
+            f"{task}: Dice over all voxels of a case, then over single slices, and "
+            "scores of single pixels, with 95 % intervals from resampled cases",
+            ["metric", "value (interval)"],
+            [
+                [metric_name(name), measured(metric)]
+                for name, metric in result["metrics"].items()
+            ],
+        ),
+        Table(
+            f"{task}: each class",
+            ["class", "test pixels", "recall", "precision"],
+            _per_class(names, confusion),
+        ),
+        Picture(
+            dice_by_case(
+                {name: [case[name] for case in cases] for name in result["regions"]}
+            ),
+            f"The Dice of every test case of {task}, region by region.",
+            f"{task}: each dot is a case; the bar holds the middle half of them, the "
+            "circle is the median.",
         ),
     ]
 

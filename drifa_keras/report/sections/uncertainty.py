@@ -68,7 +68,7 @@ def _without_dropout(contents):
     parts = []
     for task in contents.class_names:
         y_true = contents.predictions[f"{task}.y_true"]
-        if not len(y_true):
+        if not len(y_true) or f"{task}.probabilities" not in contents.predictions:
             continue
         data = y_true, contents.predictions[f"{task}.probabilities"][0]
         figures = {
