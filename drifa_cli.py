@@ -917,6 +917,9 @@ def _print_uncertainty(report):
         if not result["images"]:
             console.print(f"{task}: {result['notes'][0]}")
             continue
+        if "regions" in result:
+            _print_map_uncertainty(task, result)
+            continue
         table = Table(
             title=f"{task}: {result['images']} test images, {result['members']} "
             f"network(s), {result['passes']} passes with dropout"
@@ -946,6 +949,37 @@ def _print_uncertainty(report):
             console.print(f"{task}: {note}")
     for leak in report.get("leakage", []):
         console.print(f"These figures are too good. {leak}")
+
+
+def _print_map_uncertainty(task, result):
+    table = Table(
+        title=f"{task}: every pixel of {result['images']} test slices, "
+        f"{result['passes']} passes with dropout"
+    )
+    table.add_column("dropout")
+    for row in result["table"]:
+        table.add_column("on" if row["uq"] else "off", justify="right")
+    for name in result["table"][0]["metrics"]:
+        cells = [_cell(row["metrics"][name]) for row in result["table"]]
+        table.add_row(name.replace("_", " "), *cells)
+    for name, title in (("ece", "ECE"), ("nll", "NLL"), ("brier", "Brier score")):
+        table.add_row(
+            f"{title} of pixels",
+            *(f"{row[name]:.3f}" for row in result["table"]),
+        )
+    console.print(table)
+    if result["auroc"] is not None:
+        console.print(
+            f"The entropy of a pixel finds the wrong ones with an AUROC of "
+            f"{result['auroc']:.3f}."
+        )
+    if result["slices"] is not None:
+        console.print(
+            "Rank correlation of the mean entropy of a slice with its Dice: "
+            f"{result['slices']:.2f}."
+        )
+    for note in result["notes"]:
+        console.print(f"{task}: {note}")
 
 
 def _cell(metric):

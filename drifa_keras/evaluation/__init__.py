@@ -8,13 +8,25 @@ from drifa_keras.evaluation.evaluate import (
     summarize,
 )
 from drifa_keras.evaluation.explanation import explain_run
+from drifa_keras.evaluation.map_uncertainty import (
+    MapPasses,
+    predict_map_passes,
+    summarize_map_uncertainty,
+)
 from drifa_keras.evaluation.metrics import METRICS, classification_metrics
 from drifa_keras.evaluation.quantify import evaluate_uncertainty, predict_passes
 from drifa_keras.evaluation.robustness import attack_run
+from drifa_keras.evaluation.segmentation import (
+    MapPredictions,
+    map_predictions,
+    summarize_maps,
+)
 from drifa_keras.evaluation.uncertainty import PassPredictions, summarize_uncertainty
 
 __all__ = [
     "METRICS",
+    "MapPasses",
+    "MapPredictions",
     "PassPredictions",
     "TaskPredictions",
     "attack_run",
@@ -23,8 +35,12 @@ __all__ = [
     "evaluate",
     "evaluate_uncertainty",
     "explain_run",
+    "map_predictions",
+    "predict_map_passes",
     "predict_passes",
     "predict_test",
     "summarize",
+    "summarize_map_uncertainty",
+    "summarize_maps",
     "summarize_uncertainty",
 ]

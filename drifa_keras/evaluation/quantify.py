@@ -9,6 +9,10 @@ import numpy as np
 from drifa_keras import uncertainty
 from drifa_keras.data import Pairing, once
 from drifa_keras.evaluation.evaluate import rows_of_task
+from drifa_keras.evaluation.map_uncertainty import (
+    predict_map_passes,
+    summarize_map_uncertainty,
+)
 from drifa_keras.evaluation.uncertainty import (
     MEASURES,
     PassPredictions,
@@ -31,7 +35,9 @@ def evaluate_uncertainty(
     for each task `<task>.id`, `<task>.y_true`, `<task>.plain` and `<task>.mean`
     (probabilities without and with dropout, `(images, classes)`), every measure by its
     name `(images,)`, and the images of `most_certain` and `least_certain`, as
-    `<task>.<which>.<modality>`.
+    `<task>.<which>.<modality>`. Of a task that classifies every pixel, for each of the
+    two only the images, and `<task>.<which>` with `.y_true`, `.y_pred` and `.entropy`,
+    maps of these slices.
 
     Args:
         run: The run.
@@ -45,7 +51,7 @@ def evaluate_uncertainty(
 
     Returns:
         What `uncertainty.json` holds: `split`, `seed`, and for each of the `tasks` what
-        `summarize_uncertainty` returns.
+        `summarize_uncertainty` or `summarize_map_uncertainty` returns.
 
     Raises:
         ValueError: If the network has no active dropout, or the data is not as its
@@ -59,21 +65,36 @@ def evaluate_uncertainty(
     for name in ("test", "val"):
         part = splits.take(pairing, name)
         parts[name] = load_images(part, config, progress=verbose != 0)
+    report = {"split": "test", "seed": config.seed, "tasks": {}}
+    arrays = {}
+    settings = {"seed": config.seed, "batch_size": config.evaluation.batch_size}
+    if pairing.maps:
+        test, size = parts["test"], config.data.size
+        drawn = predict_map_passes(model, test, size, passes, **settings)
+        for task, found in drawn.items():
+            summary = summarize_map_uncertainty(
+                found,
+                run.class_names[task],
+                passes,
+                config.evaluation.bootstrap,
+                config.seed,
+            )
+            report["tasks"][task] = summary
+            arrays |= _map_arrays(model, task, summary, test, size, passes, settings)
+    labelled = [task for task in pairing.tasks if task not in pairing.maps]
     predictions = {
         name: predict_passes(
             model,
             part,
             config.data.size,
             passes,
-            seed=config.seed,
-            batch_size=config.evaluation.batch_size,
             verbose=verbose,
+            **settings,
         )
         for name, part in parts.items()
+        if labelled
     }
-    report = {"split": "test", "seed": config.seed, "tasks": {}}
-    arrays = {}
-    for task, test in predictions["test"].items():
+    for task, test in predictions.get("test", {}).items():
         summary = summarize_uncertainty(
             test,
             predictions["val"][task],
@@ -112,7 +133,8 @@ def predict_passes(
         verbose: As for `drifa_keras.uncertainty.predict`.
 
     Returns:
-        Dict of task to `PassPredictions`; images whose label is unknown are left out.
+        Dict of task to `PassPredictions`; images whose label is unknown are left out,
+        and so are tasks that classify every pixel.
     """
     images, indices, counted = once(
         pairing, image_size=image_size, batch_size=batch_size, seed=seed
@@ -132,7 +154,7 @@ def predict_passes(
         predicted = model.predict(images, verbose=0)
         plain = {task: values[None] for task, values in predicted.items()}
     results = {}
-    for task in pairing.tasks:
+    for task in [name for name in pairing.tasks if name not in pairing.maps]:
         source = pairing.sources[pairing.source_of_task(task)]
         rows = rows_of_task(pairing, task, indices, counted)
         known = source.targets[task] >= 0
@@ -164,3 +186,34 @@ def _arrays(task, test, summary, pairing, size):
         for name, images in loaded.modalities.items():
             arrays[f"{which}.{name}"] = images
     return {f"{task}.{name}": array for name, array in arrays.items()}
+
+
+def _map_arrays(model, task, summary, pairing, size, passes, settings):
+    """What `uncertainty.npz` holds of a task that classifies every pixel."""
+    source = pairing.sources[pairing.source_of_task(task)]
+    row = {name: number for number, name in enumerate(source.ids.tolist())}
+    arrays = {}
+    for which in ("most_certain", "least_certain"):
+        names = summary.get(which, [])
+        if not names:
+            continue
+        channels = {name: pairing.modalities[name] for name in source.modalities}
+        shown = source.take([row[name] for name in names])
+        loaded = shown.load(size, channels, progress=False)
+        drawn = uncertainty.predict(
+            model, _complete(loaded.modalities, pairing, size), passes, **settings
+        )[task]
+        arrays |= {f"{which}.{name}": a for name, a in loaded.modalities.items()}
+        arrays[f"{which}.y_true"] = loaded.targets[task]
+        arrays[f"{which}.y_pred"] = drawn.mean.argmax(axis=-1).astype("int8")
+        arrays[f"{which}.entropy"] = drawn.predictive_entropy
+    return {f"{task}.{name}": array for name, array in arrays.items()}
+
+
+def _complete(images, pairing, size):
+    """The images of one source, with those of all others absent."""
+    count = len(next(iter(images.values())))
+    return {
+        name: images.get(name, np.zeros((count, *shape), "uint8"))
+        for name, shape in pairing.shapes(size).items()
+    }

@@ -9,6 +9,8 @@ import numpy as np
 # Edges of the bins of probabilities, even in their logits, that AUC is counted with.
 _EDGES = 1 / (1 + np.exp(-np.linspace(-12, 12, 241)))
 
+_ARRAYS = ("ids", "groups", "y_true", "y_pred", "counts")
+
 
 @dataclass(frozen=True, eq=False)
 class MapPredictions:
@@ -75,7 +77,7 @@ def joined(parts: list[MapPredictions]) -> MapPredictions:
     """Puts the predictions of several lots of slices together."""
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("ids", "groups", "y_true", "y_pred", "counts")
+        for name in _ARRAYS
     }
     return MapPredictions(**arrays, regions=parts[0].regions)
 
@@ -108,10 +110,13 @@ def summarize_maps(
         `confusion` (of pixels) and `notes`; also `regions`, and the Dice of every
         `case` by region.
     """
+    some = (predictions.y_true >= 0).any(axis=(1, 2))
+    if not some.any():
+        return {"images": 0, "notes": ["No image of the test split has a label."]}
+    arrays = {name: getattr(predictions, name)[some] for name in _ARRAYS}
+    predictions = MapPredictions(**arrays, regions=predictions.regions)
     y_true, y_pred = predictions.y_true, predictions.y_pred
     known = y_true >= 0
-    if not known.any():
-        return {"images": 0, "notes": ["No image of the test split has a label."]}
     cases, case_of = np.unique(predictions.groups, return_inverse=True)
     tally = _Tally(predictions, case_of, len(cases))
     found = tally.scores(np.ones(len(cases)))
@@ -133,7 +138,7 @@ def summarize_maps(
     np.add.at(confusion, (y_true[known], y_pred[known]), 1)
     absent = [r for r, c in predictions.regions.items() if not np.isin(y_true, c).any()]
     return {
-        "images": int(known.any(axis=(1, 2)).sum()),
+        "images": len(y_true),
         "groups": len(cases),
         "draws": 1,
         "classes": list(class_names),
@@ -206,7 +211,7 @@ class _Tally:
         }
         scores |= {
             "accuracy": total(self._right) / known,
-            "auc": _mean(np.array([_auc(c) for c in total(self._counts)])),
+            "auc": _mean(np.array([area_under_roc(c) for c in total(self._counts)])),
             "sensitivity": _mean(sensitivity),
             "specificity": _mean(specificity),
         }
@@ -227,10 +232,15 @@ def _mean(values):
     return values.mean() if len(values) else np.nan
 
 
-def _auc(counts):
-    """Area under the ROC curve, from pixels `(outside and inside, bins)`."""
-    outside, inside = counts
-    if not outside.sum() or not inside.sum():
+def area_under_roc(counts) -> float:
+    """Area under the ROC curve; NaN where there are none of one kind.
+
+    Args:
+        counts: `(2, bins)`, negatives and positives in bins of rising score.
+    """
+    negatives, positives = counts
+    if not negatives.sum() or not positives.sum():
         return np.nan
-    below = np.cumsum(outside) - outside
-    return (inside * (below + outside / 2)).sum() / (inside.sum() * outside.sum())
+    below = np.cumsum(negatives) - negatives
+    wins = (positives * (below + negatives / 2)).sum()
+    return wins / (positives.sum() * negatives.sum())

@@ -10,6 +10,11 @@ from matplotlib.figure import Figure
 from drifa_keras import uncertainty
 from drifa_keras.report import figures
 
+_CERTAIN = {
+    "most_certain": "the most certain images",
+    "least_certain": "the least certain images",
+}
+
 
 def uncertainty_figures(
     report: Mapping, arrays: Mapping[str, np.ndarray]
@@ -22,8 +27,8 @@ def uncertainty_figures(
 
     Returns:
         Dict of `reliability_<task>`, `risk_coverage_<task>`, `entropy_<task>`,
-        `most_certain_<task>` and `least_certain_<task>` to figures. Tasks without
-        labelled images have none.
+        `most_certain_<task>` and `least_certain_<task>` to figures; of label maps the
+        first and the last two. Tasks without labelled images have none.
     """
     drawn = {}
     for task, summary in report["tasks"].items():
@@ -34,10 +39,45 @@ def uncertainty_figures(
             for name, array in arrays.items()
             if name.startswith(f"{task}.")
         }
+        draw = _of_maps if "regions" in summary else _of_task
         drawn |= {
             f"{name}_{task}": figure
-            for name, figure in _of_task(task, summary, of_task).items()
+            for name, figure in draw(task, summary, of_task).items()
         }
+    return drawn
+
+
+def _of_maps(task, summary, arrays):
+    """The figures of a task that classifies every pixel."""
+    diagrams = {
+        "with dropout" if row["uq"] else "without dropout": _diagram(row["reliability"])
+        for row in summary["table"]
+    }
+    drawn = {"reliability": figures.reliability_diagram(diagrams, title=task)}
+    for which, title in _CERTAIN.items():
+        start = f"{which}."
+        maps = {
+            name.removeprefix(start): array
+            for name, array in arrays.items()
+            if name.startswith(start)
+        }
+        if maps:
+            y_true, y_pred, entropy = (
+                maps.pop(name) for name in ("y_true", "y_pred", "entropy")
+            )
+            captions = [
+                f"{name}: {e.mean():.3f} nats"
+                for name, e in zip(summary[which], entropy, strict=True)
+            ]
+            drawn[which] = figures.label_map_panels(
+                maps,
+                y_true,
+                y_pred,
+                summary["classes"],
+                captions,
+                title=f"{task}: {title}",
+                entropy=entropy,
+            )
     return drawn
 
 
@@ -66,10 +106,7 @@ def _of_task(task, summary, arrays):
         ),
         **{
             which: _grid(which, summary, arrays, f"{task}: {title}")
-            for which, title in (
-                ("most_certain", "the most certain images"),
-                ("least_certain", "the least certain images"),
-            )
+            for which, title in _CERTAIN.items()
         },
     }
 

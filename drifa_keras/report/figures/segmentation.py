@@ -36,6 +36,7 @@ def label_map_panels(
     class_names: Sequence[str],
     captions: Sequence[str] | None = None,
     title: str | None = None,
+    entropy: np.ndarray | None = None,
 ) -> Figure:
     """Images beside what is there and what was predicted, one row a case.
 
@@ -48,6 +49,8 @@ def label_map_panels(
         class_names: Names of the classes.
         captions: Text above each row, `(n,)`.
         title: Title.
+        entropy: Predictive entropy of every pixel, `(n, height, width)`, drawn last,
+            on one scale for all cases.
 
     Returns:
         The figure; labels are drawn over the first modality.
@@ -56,9 +59,12 @@ def label_map_panels(
         ValueError: If there is no image, or the lengths differ.
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    count = count_cases({**images, "y_true": y_true, "y_pred": y_pred}, captions)
+    lengths = {**images, "y_true": y_true, "y_pred": y_pred}
+    if entropy is not None:
+        lengths["entropy"] = entropy = np.asarray(entropy)
+    count = count_cases(lengths, captions)
     first = next(iter(images.values()))
-    columns = len(images) + 2
+    columns = len(images) + 2 + (entropy is not None)
     figure = HouseFigure(
         figsize=(max(SIDE * columns, 4.2), (SIDE + 0.35) * count + 0.7)
     )
@@ -68,12 +74,18 @@ def label_map_panels(
         for ax, (name, of_modality) in zip(axes, images.items(), strict=False):
             show_image(ax, of_modality[case])
             ax.set_title(name, fontsize=8)
-        for ax, labels, name in zip(
-            axes[len(images) :], (y_true, y_pred), ("truth", "prediction"), strict=True
+        answers = {"truth": y_true, "prediction": y_pred}
+        for ax, (name, labels) in zip(
+            axes[len(images) :], answers.items(), strict=False
         ):
             show_image(ax, first[case])
             ax.imshow(_coloured(labels[case]), interpolation="nearest")
             ax.set_title(name, fontsize=8)
+        if entropy is not None:
+            axes[-1].imshow(entropy[case], vmin=0, vmax=entropy.max(), cmap="inferno")
+            axes[-1].set(xticks=[], yticks=[])
+            axes[-1].grid(False)
+            axes[-1].set_title("entropy", fontsize=8)
         if captions is not None:
             row.suptitle(
                 wrapped_caption(captions[case], 26 * columns),

@@ -6,7 +6,14 @@ from drifa_keras import uncertainty as measure
 from drifa_keras.report.contents import Contents
 from drifa_keras.report.document import Absent, Part, Picture, Section, Table, Text
 from drifa_keras.report.figures import reliability_diagram, risk_coverage
-from drifa_keras.report.sections._text import METRIC_NAMES, number, share, spread
+from drifa_keras.report.sections._text import (
+    METRIC_NAMES,
+    measured,
+    metric_name,
+    number,
+    share,
+    spread,
+)
 from drifa_keras.report.uncertainty import uncertainty_figures
 
 _TABLE = ("accuracy", "precision", "recall", "f1", "ece", "nll", "brier", "aurc")
@@ -87,6 +94,8 @@ def _of_task(task, summary, figures):
     notes = [Text(note) for note in summary["notes"]]
     if not summary["images"]:
         return notes
+    if "regions" in summary:
+        return [*_of_maps(task, summary), *notes, *_pictures(task, figures)]
     selective = summary["selective"]
     blocks = [
         Table(
@@ -145,6 +154,39 @@ def _of_task(task, summary, figures):
             )
         )
     return [*blocks, *notes, *_pictures(task, figures)]
+
+
+def _of_maps(task, summary):
+    """What dropout adds where every pixel is classified."""
+    rows = summary["table"]
+    yield Table(
+        f"{task}: every pixel of {summary['images']:,} test slices, without and with "
+        f"dropout ({summary['passes']} passes)",
+        ["", *("with dropout" if row["uq"] else "without" for row in rows)],
+        [
+            *(
+                [metric_name(name), *(measured(row["metrics"][name]) for row in rows)]
+                for name in rows[0]["metrics"]
+            ),
+            *(
+                [
+                    f"{METRIC_NAMES[name]} of pixels",
+                    *(number(row[name]) for row in rows),
+                ]
+                for name in ("ece", "nll", "brier")
+            ),
+        ],
+    )
+    if summary["auroc"] is not None:
+        yield Text(
+            "The entropy of a pixel finds the wrong ones with an AUROC of "
+            f"{number(summary['auroc'])}."
+        )
+    if summary["slices"] is not None:
+        yield Text(
+            "The mean entropy of a slice and its Dice have a rank correlation of "
+            f"{number(summary['slices'], 2)}."
+        )
 
 
 def _pictures(task, figures):
