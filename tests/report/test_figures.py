@@ -54,6 +54,9 @@ def each_figure(labelled):
     points = np.zeros((90, 2))
     yield figures.tsne_scatter(points, y_true, probabilities.argmax(axis=1), NAMES)
     yield figures.tsne_comparison({"one": points, "two": points}, y_true, NAMES)
+    y = np.ones((2, 8, 8), int)
+    yield figures.label_map_panels(images, y, y, NAMES, entropy=y / 2)
+    yield figures.dice_by_case({"WT": [0.5, 0.7], "ET": [1.0, 0.0]})
     yield figures.accuracy_curves({"FGSM": [[0, 0.5, 0.4, 0.6]]}, "steps")
     yield figures.adversarial_examples(images, images, 4 / 255)
 
@@ -373,3 +376,48 @@ def test_classes_are_told_apart(count):
 def test_bad_input(draw, arguments, message):
     with pytest.raises(ValueError, match=message):
         draw(*arguments)
+
+
+def test_label_maps_are_drawn_where_they_are():
+    images = {"flair": np.full((1, 4, 4, 1), 80), "t2": np.full((1, 4, 4, 1), 70)}
+    y_true, y_pred = np.zeros((1, 4, 4), int), np.zeros((1, 4, 4), int)
+    y_true[0, 1, 2], y_true[0, 3, 3], y_pred[0, 0, 0] = 2, -1, 1
+    figure = figures.label_map_panels(
+        images, y_true, y_pred, ["none", "core", "rim"], ["case 7"], entropy=y_pred
+    )
+    assert labels(figure) == ["core", "rim"]
+    assert {"case 7", "flair", "t2", "truth", "prediction", "entropy"} <= set(
+        texts(figure)
+    )
+    panels = figure.findobj(
+        lambda artist: (
+            isinstance(artist, AxesImage) and artist.get_array().shape == (4, 4, 4)
+        )
+    )
+    truth, answer = (np.asarray(panel.get_array()) for panel in panels)
+    np.testing.assert_array_equal(truth[..., 3] > 0, y_true[0] != 0)
+    np.testing.assert_array_equal(answer[..., 3] > 0, y_pred[0] > 0)
+    colours = {tuple(truth[1, 2]), tuple(truth[3, 3]), tuple(answer[0, 0])}
+    assert len(colours) == 3
+
+
+def test_dice_of_each_case():
+    figure = figures.dice_by_case({"WT": [0.2, 0.4, 0.9], "ET": [1.0, 0.0]})
+    (ax,) = figure.axes
+    dots = [np.sort(one.get_offsets()[:, 0]) for one in ax.collections]
+    np.testing.assert_allclose(dots[0], [0.2, 0.4, 0.9])
+    np.testing.assert_allclose(dots[1], [0.0, 1.0])
+    assert {"WT", "ET", "Dice"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("dice", "message"),
+    [
+        ({}, "at least one case"),
+        ({"WT": []}, "at least one case"),
+        ({"WT": [0.5, 1.2]}, "'WT' must lie in 0..1. Received: values from 0.5 to 1.2"),
+    ],
+)
+def test_dice_that_cannot_be(dice, message):
+    with pytest.raises(ValueError, match=message):
+        figures.dice_by_case(dice)
