@@ -525,8 +525,12 @@ def _predict(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the label map of volumes goes: .nii or .nii.gz."),
+    ] = None,
 ):
-    """Predict every task for one case."""
+    """Predict every task for one case; segment NIfTI volumes."""
     _start_backend()
     from drifa_keras import predict
     from drifa_keras.data import read_image
@@ -534,22 +538,22 @@ def _predict(
 
     opened = Run.open(run)
     model = opened.load_model()
-    images = {}
-    for entry in image:
-        name, equals, path = entry.partition("=")
-        if not equals or not path or name not in model.modalities:
+    files = _files_by_modality(image, model)
+    volumes = [str(path).endswith((".nii", ".nii.gz")) for path in files.values()]
+    if any(volumes):
+        if not all(volumes) or not getattr(model, "maps", ()):
             raise ValueError(
-                f"--image takes MODALITY=FILE with a modality of "
-                f"{list(model.modalities)}. Received: {entry!r}."
+                "NIfTI volumes are for networks that classify every pixel, and for all "
+                f"modalities alike. Received: {', '.join(image)}."
             )
-        if name in images:
-            raise ValueError(f"--image names the modality {name!r} twice.")
+        _segment(opened, model, files, out, as_json)
+        return
+    images = {}
+    for name, path in files.items():
         height, width, channels = model.modalities[name]
         images[name] = read_image(path, (height, width), channels)[None]
     predictions = {
-        task: dict(
-            zip(opened.class_names[task], map(float, probabilities[0]), strict=True)
-        )
+        task: _by_class(opened.class_names[task], probabilities[0])
         for task, probabilities in predict(model, images).items()
     }
     if as_json:
@@ -564,7 +568,66 @@ def _predict(
             task = ""
         table.add_section()
     console.print(table)
-    missing = sorted(set(model.modalities) - set(images))
+    _print_missing(model, files)
+
+
+def _files_by_modality(entries, model):
+    files = {}
+    for entry in entries:
+        name, equals, path = entry.partition("=")
+        if not equals or not path or name not in model.modalities:
+            raise ValueError(
+                f"--image takes MODALITY=FILE with a modality of "
+                f"{list(model.modalities)}. Received: {entry!r}."
+            )
+        if name in files:
+            raise ValueError(f"--image names the modality {name!r} twice.")
+        files[name] = path
+    return files
+
+
+def _by_class(names, probabilities):
+    """Probabilities by class; where every pixel is classified, shares of the image."""
+    import numpy as np
+
+    if probabilities.ndim > 1:
+        answers = probabilities.argmax(axis=-1)
+        probabilities = (
+            np.bincount(answers.ravel(), minlength=len(names)) / answers.size
+        )
+    return dict(zip(names, map(float, probabilities), strict=True))
+
+
+def _segment(run, model, files, out, as_json):
+    """Writes the label map of a volume, and prints how large its regions are."""
+    from drifa_keras.data import volumes
+    from drifa_keras.evaluation import segment_volume
+
+    found = segment_volume(model, files)
+    (task,) = model.maps
+    names = run.class_names[task]
+    brats = names == volumes.CLASSES
+    regions = volumes.class_regions() if brats else {}
+    regions |= {name: (label,) for label, name in enumerate(names) if label}
+    sizes = {name: found.millilitres(classes) for name, classes in regions.items()}
+    if out is not None:
+        found.save(out, volumes.LABELS if brats else None)
+    if as_json:
+        print(json.dumps({"millilitres": sizes}, indent=2))
+        return
+    table = Table(title="Not for clinical use")
+    table.add_column(task)
+    table.add_column("millilitres", justify="right")
+    for name, size in sizes.items():
+        table.add_row(name, f"{size:.1f}")
+    console.print(table)
+    if out is not None:
+        console.print(f"The label map is {out}", soft_wrap=True)
+    _print_missing(model, files)
+
+
+def _print_missing(model, files):
+    missing = sorted(set(model.modalities) - set(files))
     if missing:
         console.print(f"Without: {', '.join(missing)}")
 

@@ -22,12 +22,14 @@ from drifa_keras.evaluation.segmentation import (
     summarize_maps,
 )
 from drifa_keras.evaluation.uncertainty import PassPredictions, summarize_uncertainty
+from drifa_keras.evaluation.volumes import SegmentedVolume, segment_volume
 
 __all__ = [
     "METRICS",
     "MapPasses",
     "MapPredictions",
     "PassPredictions",
+    "SegmentedVolume",
     "TaskPredictions",
     "attack_run",
     "baseline_predictions",
@@ -39,6 +41,7 @@ __all__ = [
     "predict_map_passes",
     "predict_passes",
     "predict_test",
+    "segment_volume",
     "summarize",
     "summarize_map_uncertainty",
     "summarize_maps",
