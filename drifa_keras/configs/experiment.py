@@ -63,9 +63,7 @@ class Experiment(Section):
     """What is shown; the first is what networks are compared by."""
     missing: bool = True
     """Whether every network is scored without each modality, too."""
-    paper: dict[str, dict[str, dict[str, float]]] = pydantic.Field(
-        default_factory=dict
-    )
+    paper: dict[str, dict[str, dict[str, float]]] = pydantic.Field(default_factory=dict)
     """Published figures in per cent: task, network, metric."""
     notes: list[str] = pydantic.Field(default_factory=list)
     """Remarks that are printed below the table."""

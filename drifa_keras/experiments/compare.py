@@ -63,9 +63,8 @@ def _compute(cell: Cell, data: _Data, cells: Sequence[Cell], missing: bool) -> N
     if run is None:
         prepared = data.of(cell)
         run = train(cell.config, cell.folder, verbose=0, prepared=prepared)
-    counted = {"parameters": None, "multiply_adds": None}
     model = run.load_model()
-    counted["parameters"] = model.count_params()
+    counted = {"parameters": model.count_params(), "multiply_adds": None}
     with contextlib.suppress(ValueError):  # a layer of which it is not known
         counted["multiply_adds"] = cost(model).multiply_adds
     run.write_json(COST, counted)
