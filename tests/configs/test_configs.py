@@ -34,6 +34,9 @@ def test_named_configurations_of_the_project_are_there():
         "ham10000_sipakmed_paper",
         "brain_tumor_mri_iq_othnccd_small",
         "brain_tumor_mri_iq_othnccd_paper",
+        "phantoms_segmentation",
+        "brats2020_small",
+        "brats2020_paper",
     }
 
 
