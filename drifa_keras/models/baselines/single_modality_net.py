@@ -2,6 +2,7 @@
 
 import keras
 
+from drifa_keras.models.backbones import ResNet
 from drifa_keras.models.baselines.comparator import Comparator, encode
 from drifa_keras.models.multimodal_model import check_modalities, check_tasks
 from drifa_keras.models.staged_model import blocks_with_dropout, join
@@ -50,10 +51,9 @@ class SingleModalityNet(Comparator):
         **kwargs,
     ):
         task_modality = _complete(task_modality, modalities, tasks)
-        kept = {}
 
         def network(branches, streams, presence, dtype):
-            kept["after"], blocks = blocks_with_dropout(dropout_after, branches.places)
+            _, blocks = blocks_with_dropout(dropout_after, branches.places)
             names, features = list(streams), {}
             for task, modality in task_modality.items():
                 x = encode(branches, task, streams[modality], dropout, blocks, dtype)
@@ -67,7 +67,8 @@ class SingleModalityNet(Comparator):
         super().__init__(modalities, tasks, network, **kwargs)
         self.task_modality = task_modality
         self.dropout = dropout
-        self.dropout_after = kept["after"]
+        places = ResNet(self.filters).places
+        self.dropout_after, _ = blocks_with_dropout(dropout_after, places)
 
     def get_config(self):
         return {
