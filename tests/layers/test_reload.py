@@ -48,7 +48,10 @@ def model_of_all_layers():
     y = layers.RandomProjectionDepthwiseConv2D(3, random_ratio=0.0)(y)
     x = layers.AttentionNoise(0.0)(x)
     x = layers.MCDropout(0.25)(x)
+    even = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(y)
+    unpooled = layers.MaxUnpooling2D()(layers.MaxPoolingWithIndices2D()(even))
     parts = [
+        keras.layers.Flatten()(unpooled),
         layers.HIFA()(x),
         layers.CLIA()(y),
         layers.MGIFA()([x, y], presence=presence),
