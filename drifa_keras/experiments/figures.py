@@ -27,8 +27,8 @@ def draw_figures(
 
     Of each network the run with the lowest seed that is done is shown. The images are
     drawn at random, one of each class in turn, before any network sees them. A network
-    without maps to point with is left out of the former, and a task that is no
-    classification of images of both.
+    without feature maps is left out of the former, one whose task does not end in a
+    `Dense` layer of the latter, and a task that labels pixels of both.
 
     Args:
         experiment: The experiment.
@@ -96,11 +96,8 @@ def _figures(runs, count, points):
             )
         some = order[:points]
         of_some = {name: array[rows[some]] for name, array in images.items()}
-        if len(some) > 3:
-            planes = {
-                name: explain.tsne(explain.embedding(model, of_some)[task])
-                for name, model in models.items()
-            }
+        planes = _planes(models, task, of_some) if len(some) > 3 else {}
+        if planes:
             yield (
                 f"tsne_{task}",
                 figures.tsne_comparison(planes, labels[some], classes, title=task),
@@ -127,6 +124,18 @@ def _maps(models, task, shown, modalities):
         for modality in modalities:
             if modality in maps:
                 found.setdefault(modality, {})[name] = maps[modality]
+    return found
+
+
+def _planes(models, task, images):
+    """Network to its plane."""
+    found = {}
+    for name, model in models.items():
+        try:
+            features = explain.embedding(model, images)[task]
+        except ValueError:  # no one layer decides
+            continue
+        found[name] = explain.tsne(features)
     return found
 
 
