@@ -224,6 +224,8 @@ def _remarks(experiment, tables, outcomes):
             "a network keeps with a blank partner does not come from the partner; what "
             "it loses may be no more than that it was not trained on blanks."
         )
+    elif any(row.without for table in tables for row in table.rows):
+        yield "Blank: an image of zeros in the place of that modality, at test time."
     yield from experiment.notes
     states = {}
     for outcome in outcomes:
