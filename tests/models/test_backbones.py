@@ -272,9 +272,9 @@ def test_keras_cv_backbone():
 def test_keras_hub_backbone(tmp_path):
     keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed")
     base = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[8],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[8, 16],
+        stackwise_num_filters=[64, 128],
         stackwise_num_blocks=[1, 1],
         stackwise_num_strides=[1, 2],
         block_type="basic_block",
