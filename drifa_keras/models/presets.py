@@ -5,6 +5,7 @@ from drifa_keras.models.baselines import (
     CAFNet,
     GLoRIAFusion,
     MTTUNet,
+    MTTUSegNet,
     SegNet,
     SingleModalityNet,
     UNet,
@@ -121,6 +122,23 @@ _PRESETS = {
         "class": UNet,
         "description": "U-Net for 32 px.",
         "arguments": {"filters": (16, 32, 64, 128), "norm_momentum": 0.9},
+    },
+    "mttu_segnet": {
+        "class": MTTUSegNet,
+        "description": "Adapted from MTTU-Net: segmentation.",
+        "arguments": {},
+    },
+    "mttu_segnet_tiny": {
+        "class": MTTUSegNet,
+        "description": "The same at the size of drifa_segnet_tiny.",
+        "arguments": {
+            "filters": (16, 32, 64, 128),
+            "blocks": (1, 1, 1, 1),
+            "units": 64,
+            "depth": 2,
+            "heads": 4,
+            "norm_momentum": 0.9,
+        },
     },
     "gloria": {
         "class": GLoRIAFusion,

@@ -1,4 +1,4 @@
-"""DRIFA-SegNet, SegNet and U-Net."""
+"""DRIFA-SegNet, SegNet, U-Net and MTTU-Net."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 import drifa_keras as dk
 from drifa_keras.models import DRIFASegNet, MultimodalModel, cost
-from drifa_keras.models.baselines import SegNet, UNet
+from drifa_keras.models.baselines import MTTUSegNet, SegNet, UNet
 
 FOUR = dict.fromkeys(("flair", "t1", "t1ce", "t2"), (16, 16, 1))
 TASKS = {"tumor": 4}
@@ -14,6 +14,13 @@ SMALL = {
     DRIFASegNet: {"filters": (4, 8), "convolutions": (1, 2)},
     SegNet: {"filters": (4, 8), "convolutions": (1, 2)},
     UNet: {"filters": (4, 8, 12)},
+    MTTUSegNet: {
+        "filters": (4, 8, 12),
+        "blocks": (1, 2, 1),
+        "units": 8,
+        "depth": 2,
+        "heads": 2,
+    },
 }
 
 
@@ -66,7 +73,10 @@ def test_one_and_three_channels(cls):
 
 @pytest.mark.parametrize("cls", SMALL)
 def test_without_dropout(cls):
-    layers = make(cls, dropout=0).layers
+    rates = {"dropout": 0}
+    if cls is MTTUSegNet:
+        rates["transformer_dropout"] = 0
+    layers = make(cls, **rates).layers
     assert not any(isinstance(layer, keras.layers.Dropout) for layer in layers)
     assert any(isinstance(layer, keras.layers.Dropout) for layer in make(cls).layers)
 
@@ -146,8 +156,28 @@ def test_multiply_adds():
     assert cost(model).multiply_adds == encoder + decoder + 16**2 * 4 * 4
 
 
+def test_multiply_adds_of_the_transformer():
+    """Two images of 16 px: level by level, then 4x4 tokens, and up again."""
+    two = dict.fromkeys(("flair", "t2"), (16, 16, 1))
+    model = make(MTTUSegNet, two)
+    encoder = 16**2 * 9 * (2 * 4 + 2 * 4 * 4) + 8**2 * 9 * (4 * 8 + 4 * 8 * 8)
+    encoder += 4**2 * 9 * (8 * 12 + 2 * 12 * 12)
+    # Queries, keys, values and projection; scores and their use; two of 64 units.
+    layer = 16 * (4 * 8 * 8 + 2 * 8 * 64) + 2 * 16 * 16 * 8
+    bottom = 16 * 9 * (12 * 8 + 8 * 12 + 12 * 12) + 2 * layer
+    decoder = 4**2 * 12 * 8 + 4 * 16 * 8 * 8 + 8**2 * (16 * 8 + 9 * 2 * 8 * 8)
+    decoder += 8**2 * 8 * 4 + 4 * 64 * 4 * 4 + 16**2 * (8 * 4 + 9 * 2 * 4 * 4)
+    head = 16**2 * 4 * 4
+    assert cost(model).multiply_adds == encoder + bottom + decoder + head
+
+
 def test_presets():
-    for preset in ("drifa_segnet_tiny", "segnet_tiny", "unet_tiny"):
+    for preset in (
+        "drifa_segnet_tiny",
+        "segnet_tiny",
+        "unet_tiny",
+        "mttu_segnet_tiny",
+    ):
         shapes = dict.fromkeys(FOUR, (32, 32, 1))
         model = MultimodalModel.from_preset(preset, shapes, TASKS)
         assert model.maps == ("tumor",)
@@ -168,6 +198,8 @@ def test_a_head_of_pixels_beside_one_of_the_case():
     [
         (SegNet, {"filters": (4, 8, 8, 8, 8)}, "a positive number for each stage"),
         (DRIFASegNet, {"filters": ()}, "a positive number for each stage|each stage"),
+        (MTTUSegNet, {"blocks": (1, 1)}, "`filters` and `blocks` hold a positive"),
+        (MTTUSegNet, {"modalities": {"a": (18, 16, 1)}}, "divisible by 4"),
         (UNet, {"filters": (4, 0)}, "positive number of channels for each level"),
         (DRIFASegNet, {"fusion": "every_block"}, r"\['last', 'every_stage'\]"),
         (

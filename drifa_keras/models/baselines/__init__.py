@@ -4,6 +4,7 @@ from drifa_keras.models.baselines.caf_net import CAFNet
 from drifa_keras.models.baselines.gloria_fusion import GLoRIAFusion
 from drifa_keras.models.baselines.mtf_ma import MTFMA
 from drifa_keras.models.baselines.mttu_net import MTTUNet
+from drifa_keras.models.baselines.mttu_segnet import MTTUSegNet
 from drifa_keras.models.baselines.segnet import SegNet
 from drifa_keras.models.baselines.single_modality_net import SingleModalityNet
 from drifa_keras.models.baselines.unet import UNet
@@ -13,6 +14,7 @@ __all__ = [
     "CAFNet",
     "GLoRIAFusion",
     "MTTUNet",
+    "MTTUSegNet",
     "SegNet",
     "SingleModalityNet",
     "UNet",

@@ -3,12 +3,10 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers import CrossModalAttention
 from drifa_keras.models.baselines.comparator import Comparator, encode
 from drifa_keras.models.baselines.mean_max_pooling import MeanMaxPooling2D
 from drifa_keras.models.baselines.modality_embedding import ModalityEmbedding
-from drifa_keras.models.baselines.transformer import dense, normalization, residual
-from drifa_keras.models.encoder_decoder import drop
+from drifa_keras.models.baselines.transformer import embed, normalization, transform
 from drifa_keras.models.staged_model import join
 
 
@@ -90,7 +88,7 @@ class MTTUNet(Comparator):
         def network(branches, streams, presence, dtype):
             maps = {name: encode(branches, name, x)[-1] for name, x in streams.items()}
             tokens = {
-                name: _embed(x, units, name, branches.norm_momentum, dtype)
+                name: embed(x, units, name, branches.norm_momentum, dtype)
                 for name, x in maps.items()
             }
             embedded = ModalityEmbedding(dtype=dtype, name="embedding")(
@@ -98,7 +96,7 @@ class MTTUNet(Comparator):
             )
             tokens = dict(zip(tokens, embedded, strict=True))
             for number in range(depth):
-                tokens = _transform(
+                tokens = transform(
                     tokens, presence, number, heads, transformer_dropout, dtype
                 )
             norm, parts = normalization("transformer_norm", dtype), {}
@@ -156,43 +154,6 @@ class MTTUNet(Comparator):
             "dropout": self.dropout,
             "transformer_dropout": self.transformer_dropout,
         }
-
-
-def _embed(x, units, name, momentum, dtype):
-    """The tokens of a map, before they are told where they are."""
-    x = keras.layers.BatchNormalization(
-        momentum=momentum, dtype=dtype, name=f"{name}_tokens_norm"
-    )(x)
-    x = keras.layers.LeakyReLU(0.01, dtype=dtype, name=f"{name}_tokens_relu")(x)
-    return keras.layers.Conv2D(
-        units,
-        3,
-        padding="same",
-        data_format="channels_last",
-        dtype=dtype,
-        name=f"{name}_tokens_conv",
-    )(x)
-
-
-def _transform(tokens, presence, number, heads, dropout, dtype):
-    """A layer of the Transformer, on a dict of maps by modality."""
-    name, units = f"transformer{number}", next(iter(tokens.values())).shape[-1]
-    norm = normalization(f"{name}_norm1", dtype)
-    seen = CrossModalAttention(
-        heads, own=True, shared=True, dtype=dtype, name=f"{name}_attention"
-    )([norm(x) for x in tokens.values()], presence=presence)
-    project = dense(units, f"{name}_project", dtype)
-    norm = normalization(f"{name}_norm2", dtype)
-    widen = dense(8 * units, f"{name}_widen", dtype, "gelu")
-    narrow = dense(units, f"{name}_narrow", dtype)
-    grown = {}
-    for (modality, x), y in zip(tokens.items(), seen, strict=True):
-        prefix = f"{modality}_{name}"
-        x = residual(x, project(y), dropout, f"{prefix}_attention", dtype)
-        y = widen(norm(x))
-        y = drop(y, dropout, f"{prefix}_wide", dtype)
-        grown[modality] = residual(x, narrow(y), dropout, f"{prefix}_mlp", dtype)
-    return grown
 
 
 def _hidden(x, widths, task):
