@@ -6,6 +6,7 @@ import keras
 from keras import ops, tree
 
 from drifa_keras.explain._graph import call_of
+from drifa_keras.layers import TemperatureSoftmax
 
 
 def logits_of(graph: keras.Model, output):
@@ -29,7 +30,8 @@ def logits_of(graph: keras.Model, output):
         if isinstance(operation, keras.layers.Activation):
             return tree.flatten(call.input)[0]
     # Layers and operations of `keras.ops` share these names.
-    if type(operation).__name__ in ("Softmax", "Sigmoid", "TemperatureSoftmax"):
+    named = type(operation).__name__ in ("Softmax", "Sigmoid")
+    if named or isinstance(operation, TemperatureSoftmax):
         return tree.flatten(call.input)[0]
     return output
 
@@ -53,6 +55,9 @@ def answers_of(graph: keras.Model, output) -> list:
 def features_of(graph: keras.Model, output):
     """Finds what the last `Dense` layer of a task reads.
 
+    Where several `Dense` layers are combined into one output, it is what they read,
+    side by side.
+
     Args:
         graph: A flat graph.
         output: The output of a task.
@@ -65,7 +70,13 @@ def features_of(graph: keras.Model, output):
         if isinstance(call.operation, keras.layers.Dense):
             return sources[0]
         if len(sources) > 1:
-            return None
+            calls = [call_of(graph, source) for source in sources]
+            heads = [
+                tree.flatten(call.input)[0]
+                for call in calls
+                if call is not None and isinstance(call.operation, keras.layers.Dense)
+            ]
+            return keras.layers.Concatenate()(heads) if len(heads) > 1 else None
         output = sources[0]
     return None
 

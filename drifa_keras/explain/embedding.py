@@ -18,6 +18,8 @@ def embedding(
 ) -> dict[str, np.ndarray]:
     """The features that the last `Dense` layer of each task reads.
 
+    Those of all its heads, side by side, where a task combines several.
+
     Args:
         model: A Functional model (or built Sequential) with any number of inputs and
             outputs.

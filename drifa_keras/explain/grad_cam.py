@@ -89,7 +89,9 @@ def grad_cam(
             input to name. Layers inside nested models are named by their path,
             `"backbone/conv4"`, or its end if there is only one such.
         method: `"grad_cam"` or `"grad_cam++"`.
-        inputs: Names of the inputs to explain; all images by default.
+        inputs: Names of the inputs to explain; all images by default. The maps of
+            images that the task does not look at, as in a network of one modality a
+            task, are zeros then.
         batch_size: Samples at a time.
 
     Returns:
@@ -101,7 +103,7 @@ def grad_cam(
         ValueError: If the images do not fit the model; if `task`, `class_index`,
             `method` or `inputs` is none that the model has; if the layer does not
             exist or has no map of that input (the message lists those that do); if no
-            path leads from an input to the task.
+            path leads to the task from an input that is named, or from any.
 
     Example:
     ```python
@@ -126,13 +128,17 @@ def grad_cam(
             for tap, shape in plan.taps.items()
         }
         _, gradients, outputs = plan.gradient_of({**images, **zeros}, wanted)
-        return {
+        maps = {
             name: _enlarged(
                 _evidence(outputs["maps"][tap], gradients[tap], method),
                 images[name].shape[1:3],
             )
             for name, tap in plan.tap_of.items()
         }
+        silent = {
+            name: np.zeros(images[name].shape[:3], "float32") for name in plan.silent
+        }
+        return maps | silent
 
     return in_batches(maps_of_batch, images, wanted, batch_size=batch_size)
 
@@ -146,11 +152,13 @@ class _Plan:
             zeros that is added to a feature map, and has its gradient.
         taps: Name of each tap to its shape (height, width, channels).
         tap_of: Name of each input to that of the tap on its map.
+        silent: Names of the images that the task does not look at.
     """
 
     gradient_of: Callable
     taps: dict[str, tuple[int, int, int]]
     tap_of: dict[str, str]
+    silent: list[str]
 
 
 _PLANS = weakref.WeakKeyDictionary()
@@ -193,6 +201,11 @@ def _make_plan(view, task, layer, inputs, sizes):
         value_and_grad(_score, tapped, wrt=list(taps)),
         {name: tuple(x.shape[1:]) for name, x in taps.items()},
         {name: _tap_name(feature_map) for name, feature_map in chosen.items()},
+        [
+            name
+            for name, size in sizes.items()
+            if inputs is None and len(size) == 3 and name not in chosen
+        ],
     )
 
 
@@ -230,6 +243,9 @@ def _choose(graph, task, layer, inputs, sizes):
             )
     (output,) = graph.outputs
     linked = [n for n in images if id(output) in reached_from(graph, n)]
+    found = {n: feature_maps(graph, output, n) for n in names if n in linked}
+    if inputs is None and any(found.values()):
+        names = [name for name in names if found.get(name)]
     chosen = {}
     for name in names:
         if name not in linked:
@@ -237,7 +253,7 @@ def _choose(graph, task, layer, inputs, sizes):
                 f"No path leads from input {name!r} to task {task!r}, so that nothing "
                 f"in that image can explain it. Pass inputs={linked}."
             )
-        maps = feature_maps(graph, output, name)
+        maps = found[name]
         if not maps:
             raise ValueError(
                 f"No layer between input {name!r} and task {task!r} has a feature map "

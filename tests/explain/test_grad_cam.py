@@ -448,8 +448,14 @@ def test_no_path_from_an_input_to_a_task(images):
     }
     model = keras.Model(inputs, outputs)
     with pytest.raises(ValueError, match=r"'b' to task 'a'.*Pass inputs=\['a'\]"):
-        grad_cam(model, images, task="a")
-    assert list(grad_cam(model, images, task="a", inputs=["a"])) == ["a"]
+        grad_cam(model, images, task="a", inputs=["a", "b"])
+    wanted = grad_cam(model, images, task="a", inputs=["a"])
+    assert list(wanted) == ["a"]
+    # Nothing in the other image can explain it, which is no mistake of the caller.
+    maps = grad_cam(model, images, task="a")
+    assert set(maps) == {"a", "b"}
+    np.testing.assert_array_equal(maps["a"], wanted["a"])
+    assert maps["b"].shape == images["b"].shape[:3] and not maps["b"].any()
 
 
 def test_model_without_any_map(images):

@@ -31,6 +31,7 @@ from drifa_keras.models.baselines import (
     CAFNet,
     GLoRIAFusion,
     MTTUNet,
+    MTTUSegNet,
     SegNet,
     SingleModalityNet,
     UNet,
@@ -55,6 +56,13 @@ SMALL = {
     UNet: {"filters": (4, 8)},
     GLoRIAFusion: {**STAGES, "units": 6},
     MTTUNet: {**STAGES, "units": 8, "depth": 1, "heads": 2, "hidden_units": (6, 5)},
+    MTTUSegNet: {
+        "filters": (4, 8),
+        "blocks": (1, 1),
+        "units": 8,
+        "depth": 1,
+        "heads": 2,
+    },
     CAFNet: STAGES,
     MTFMA: {**STAGES, "units": 8, "depth": 1, "heads": 2},
     SingleModalityNet: {
@@ -217,14 +225,24 @@ def test_gives_grad_cam(name, networks):
     for label in range(TASKS["lesion"]):
         with dk.layers.freeze_randomness(model):
             maps = dk.explain.grad_cam(
-                model, images(), task="lesion", class_index=label, inputs=["skin"]
+                model, images(), task="lesion", class_index=label
             )
+        assert set(maps) == set(MODALITIES)
         assert maps["skin"].shape == (COUNT, 16, 16)
         found.append(maps["skin"])
     found = np.stack(found)
     assert np.isfinite(found).all() and found.min() >= 0
     # Nothing may speak for one of the classes, but something does for another.
     assert found.max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_has_features_to_be_drawn(name, networks):
+    model = networks[name]
+    if model.maps:
+        pytest.skip("a case has no features of its own where pixels are classified")
+    for features in dk.explain.embedding(model, images()).values():
+        assert len(features) == COUNT and np.ptp(features, axis=0).max() > 0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
