@@ -9,6 +9,7 @@ import numpy as np
 from drifa_keras import explain, uncertainty
 from drifa_keras.data import once
 from drifa_keras.evaluation.evaluate import network_of, rows_of_task, stacked
+from drifa_keras.evaluation.segmentation import foreground_dice
 from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
 # More would take minutes, and neither show more nor change a mean by much.
@@ -152,10 +153,8 @@ def _of_maps(source, task, probabilities, rows, cases):
     """The slices to show of a task with label maps: summary, rows, and the maps."""
     labels = source.targets[task]
     answers = probabilities[rows].argmax(axis=-1)
-    true, answered = labels > 0, (answers > 0) & (labels >= 0)
-    sizes = true.sum(axis=(1, 2)) + answered.sum(axis=(1, 2))
-    dice = 2 * (true & answered).sum(axis=(1, 2)) / np.maximum(sizes, 1)
-    some = np.flatnonzero(true.any(axis=(1, 2)))
+    dice, (sizes, _) = foreground_dice(labels, answers)
+    some = np.flatnonzero(sizes)
     order = some[np.argsort(-dice[some], kind="stable")]
     chosen = [("best", row) for row in order[:cases]]
     chosen += [("worst", row) for row in order[::-1][:cases]]

@@ -12,6 +12,7 @@ from drifa_keras.data.images import resize_nearest
 from drifa_keras.evaluation.segmentation import (
     MapPredictions,
     area_under_roc,
+    foreground_dice,
     joined,
     map_predictions,
     summarize_maps,
@@ -140,7 +141,8 @@ def summarize_map_uncertainty(
                 },
             }
         )
-    dice, some = _foreground_dice(test.mean)
+    dice, sizes = foreground_dice(test.mean.y_true, test.mean.y_pred)
+    some = np.flatnonzero(sizes.any(axis=0))
     order = some[np.argsort(test.entropy[some], kind="stable")]
     auroc = area_under_roc(test.counts)
     return {
@@ -212,15 +214,6 @@ def _together(parts: list[MapPasses]) -> MapPasses:
         np.concatenate([part.entropy for part in parts]),
         sum(part.counts for part in parts),
     )
-
-
-def _foreground_dice(predictions):
-    """Dice of all that is not background, and which slices have some."""
-    known = predictions.y_true >= 0
-    true, guess = predictions.y_true > 0, (predictions.y_pred > 0) & known
-    sizes = true.sum(axis=(1, 2)) + guess.sum(axis=(1, 2))
-    dice = 2 * (true & guess).sum(axis=(1, 2)) / np.maximum(sizes, 1)
-    return dice, np.flatnonzero(sizes > 0)
 
 
 def _rank_correlation(a, b):

@@ -232,6 +232,23 @@ def _mean(values):
     return values.mean() if len(values) else np.nan
 
 
+def foreground_dice(y_true, y_pred):
+    """Dice of all that is not background, slice by slice.
+
+    Args:
+        y_true: `(slices, height, width)` integer labels, -1 where unknown.
+        y_pred: The same, predicted.
+
+    Returns:
+        Dice `(slices,)`, 0 where there is nothing to find, and the sizes of what is
+        there and of what was found, `(2, slices)`.
+    """
+    true, guess = y_true > 0, (y_pred > 0) & (y_true >= 0)
+    sizes = np.stack([true.sum(axis=(1, 2)), guess.sum(axis=(1, 2))])
+    both = 2 * (true & guess).sum(axis=(1, 2))
+    return both / np.maximum(sizes.sum(axis=0), 1), sizes
+
+
 def area_under_roc(counts) -> float:
     """Area under the ROC curve; NaN where there are none of one kind.
 
