@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -675,6 +676,8 @@ def test_models_lists_the_presets():
         assert name in out
     assert "53,884,870" in out  # whatever the size of the images
     assert "32x32x3" in out
+    # Inception-v3 begins at 75 px.
+    assert re.search(r"drifa_inception_v3 +\S +- \S +- ", out)
 
 
 # === A process of its own ===
