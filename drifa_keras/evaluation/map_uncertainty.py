@@ -161,7 +161,8 @@ def _lot(about, answers, entropy, regions) -> MapPasses:
     labels = about[2]
     known = labels >= 0
     classes = answers[0].shape[-1]
-    edges = np.linspace(0, np.log(classes), _BINS + 1)[1:-1]
+    # Finer towards the largest entropy: near even probabilities it is quadratic.
+    edges = np.log(classes) * (1 - np.linspace(1, 0, _BINS + 1) ** 2)[1:-1]
     right = answers[1].argmax(axis=-1) == labels
     counts = [
         np.bincount(np.digitize(entropy[part], edges), minlength=_BINS)
