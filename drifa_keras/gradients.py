@@ -68,7 +68,10 @@ def value_and_grad(
 
     def forward(trainable, non_trainable, moved, fixed, arguments):
         outputs, _ = model.stateless_call(
-            trainable, non_trainable, {**moved, **fixed}, training=training
+            _values(model.trainable_variables, trainable),
+            _values(model.non_trainable_variables, non_trainable),
+            {**moved, **fixed},
+            training=training,
         )
         values = ops.cast(function(outputs, *arguments), "float32")
         return ops.sum(values), (values, outputs)
@@ -88,8 +91,8 @@ def value_and_grad(
         }
         moved = {name: tensors.pop(name) for name in wrt}
         gradients, (values, outputs) = differentiate(
-            [v.value for v in model.trainable_variables],
-            [v.value for v in model.non_trainable_variables],
+            _handed(model.trainable_variables),
+            _handed(model.non_trainable_variables),
             moved,
             tensors,
             keras.tree.map_structure(ops.convert_to_tensor, list(arguments)),
@@ -119,14 +122,20 @@ def stateless(model: keras.Model) -> Callable:
     dtypes = {name: tensor.dtype for name, tensor in model.input.items()}
 
     def forward(trainable, non_trainable, inputs):
-        return model.stateless_call(trainable, non_trainable, inputs, training=False)[0]
+        outputs, _ = model.stateless_call(
+            _values(model.trainable_variables, trainable),
+            _values(model.non_trainable_variables, non_trainable),
+            inputs,
+            training=False,
+        )
+        return outputs
 
     forward = _COMPILE[keras.backend.backend()](forward)
 
     def call(inputs):
         return forward(
-            [v.value for v in model.trainable_variables],
-            [v.value for v in model.non_trainable_variables],
+            _handed(model.trainable_variables),
+            _handed(model.non_trainable_variables),
             {
                 name: ops.convert_to_tensor(inputs[name], t)
                 for name, t in dtypes.items()
@@ -217,7 +226,9 @@ def outputs_by_task(model: keras.Model) -> dict:
     return dict(zip(model.output_names, model.outputs, strict=True))
 
 
-def in_batches(function: Callable, *arrays, batch_size: int = 32, full: bool = False):
+def in_batches(
+    function: Callable, *arrays, batch_size: int = 32, ever_other: bool = False
+):
     """Applies a function of batches to whole arrays.
 
     Args:
@@ -227,8 +238,9 @@ def in_batches(function: Callable, *arrays, batch_size: int = 32, full: bool = F
         *arrays: Arrays, or structures of arrays, with equally many rows.
         batch_size: Rows at a time. The last batch is filled up with its last row,
             and what comes of that is dropped, so that one compilation serves all.
-        full: Whether there are `batch_size` rows even where all are fewer, for calls
-            with ever other numbers of rows.
+        ever_other: Whether calls come with ever other numbers of rows. Then JAX gets
+            `batch_size` rows even where all are fewer, and the other backends, which
+            need not compile anew for each number, no more than there are.
 
     Returns:
         The structure that `function` returns, of NumPy arrays with all rows.
@@ -239,10 +251,14 @@ def in_batches(function: Callable, *arrays, batch_size: int = 32, full: bool = F
             "`batch_size` must be a positive integer, and there must be a row. "
             f"Received: batch_size={batch_size!r}, {count} rows."
         )
-    size = batch_size if full else min(batch_size, count)
+    compiles = keras.backend.backend() == "jax"
+    size = batch_size if ever_other and compiles else min(batch_size, count)
     results = []
     for start in range(0, count, size):
-        rows = np.minimum(np.arange(start, start + size), count - 1)
+        rows = np.arange(start, start + size)
+        if ever_other and not compiles:
+            rows = rows[rows < count]
+        rows = np.minimum(rows, count - 1)
         batch = keras.tree.map_structure(lambda x: np.asarray(x)[rows], arrays)  # noqa: B023
         results.append(keras.tree.map_structure(ops.convert_to_numpy, function(*batch)))
     return keras.tree.map_structure(
@@ -252,6 +268,28 @@ def in_batches(function: Callable, *arrays, batch_size: int = 32, full: bool = F
 
 def _as_numpy(array):
     return array if isinstance(array, np.ndarray) else ops.convert_to_numpy(array)
+
+
+def _handed(variables):
+    """The values of variables that a compiled function is handed, by their numbers.
+
+    TensorFlow reads variables by itself, which is faster than to hand it hundreds: it
+    gets only what a `StatelessScope` holds in place of a variable.
+    """
+    values = {str(number): v.value for number, v in enumerate(variables)}
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        values = {k: v for k, v in values.items() if not isinstance(v, tf.Variable)}
+    return values
+
+
+def _values(variables, handed):
+    """The values of all variables, from what was handed."""
+    return [
+        handed[str(number)] if str(number) in handed else v.value
+        for number, v in enumerate(variables)
+    ]
 
 
 def _compile_with_tensorflow(function):
@@ -307,7 +345,7 @@ def _with_torch(forward):
     def differentiate(trainable, non_trainable, moved, *rest):
         # Detached, the weights cost neither memory nor time in the backward pass.
         trainable, non_trainable = (
-            [value.detach() for value in values]
+            {number: value.detach() for number, value in values.items()}
             for values in (trainable, non_trainable)
         )
         moved = {name: x.detach().requires_grad_() for name, x in moved.items()}

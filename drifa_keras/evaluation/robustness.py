@@ -22,6 +22,8 @@ _PROTOCOLS = {"light": robustness.LIGHT, "full": robustness.FULL}
 _EXAMPLES = 4
 # One batch, so that it takes no longer than a few.
 _TRIED = 32
+# Pixels of a modality in a batch: 128 images of 32x32, 8 of 128x128.
+_BATCH_PIXELS = 2**17
 
 
 def attack_run(
@@ -102,6 +104,7 @@ def attack_run(
         each_task=each_task,
         each_modality=each_modality,
         check_at=4 / 255 if checks else None,
+        batch_size=max(1, _BATCH_PIXELS // max(i[0, ..., 0].size for i in x.values())),
         surrogate=other,
         seed=config.seed,
         outcomes=outcomes,

@@ -18,6 +18,9 @@ from drifa_keras.robustness._checks import (
 )
 from drifa_keras.robustness._victim import Victim
 
+# So many draws stand for a random classifier, where their mean is clear.
+_MANY_DRAWS = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
@@ -27,11 +30,14 @@ class Assessment:
         loss: Sum of the losses of the tasks, `(n,)`.
         wrong: Share of the tasks that are answered wrongly, `(n,)`; one without a
             label counts as wrong.
+        lost: Whether all tasks are wrong beyond doubt, `(n,)`: some other class is e
+            times likelier than the true one.
         gradient: Gradient of the loss, `(n, numbers)`, where the loss has one.
     """
 
     loss: np.ndarray
     wrong: np.ndarray
+    lost: np.ndarray
     gradient: np.ndarray | None = None
 
 
@@ -58,6 +64,7 @@ class Problem:
         slices: Name of each input that may change to its place in the vectors.
         shapes: Name of each such input to the shape of an image.
         labels: Task name to labels, -1 where it is not attacked.
+        draws: Draws behind every loss, gradient and answer; 1 of a fixed classifier.
         is_random: Whether the answers of the classifier are random.
         rng: Source of all that is random in an attack.
     """
@@ -108,7 +115,7 @@ class Problem:
         some = {name: a[:batch_size] for name, a in self._images.items()}
         victim.require_logits(some)
         self.is_random = victim.is_random(some)
-        self._draws = draws if self.is_random else 1
+        self.draws = draws if self.is_random else 1
 
     def __len__(self):
         return len(self.clean)
@@ -152,7 +159,7 @@ class Problem:
 
         def of_batch(*batch):
             drawn = [
-                tree.map_structure(_numpy, of_draw(*batch)) for _ in range(self._draws)
+                tree.map_structure(_numpy, of_draw(*batch)) for _ in range(self.draws)
             ]
             return tree.map_structure(lambda *parts: np.mean(parts, axis=0), *drawn)
 
@@ -161,16 +168,17 @@ class Problem:
             self.images(vectors, rows),
             labels,
             batch_size=self.batch_size,
-            full=True,
+            ever_other=True,
         )
         margins = {task: margin(probabilities[task], labels[task]) for task in labels}
         wrong = np.mean([m >= 0 for m in margins.values()], axis=0)
+        lost = np.all([m >= 1 for m in margins.values()], axis=0)
         if loss == "margin":
             # Beyond a factor of e, nothing is gained by being wrong more surely.
             losses = sum(np.minimum(m, 1) for m in margins.values())
-            return Assessment(losses, wrong)
+            return Assessment(losses, wrong, lost)
         gradient = np.where(self._there[rows], self._vectors(gradients), 0)
-        return Assessment(losses, wrong, gradient)
+        return Assessment(losses, wrong, lost, gradient)
 
     def start(self, rows) -> np.ndarray:
         """Random images within reach, `(len(rows), numbers)`."""
@@ -220,10 +228,13 @@ class Best:
     """
 
     def __init__(self, problem: Problem):
-        self._stops = not problem.is_random
+        self._fixed = not problem.is_random
+        self._many = problem.draws >= _MANY_DRAWS
+        self._aimed = np.any([y >= 0 for y in problem.labels.values()], axis=0)
         self.vectors = problem.clean.copy()
         self.loss = np.full(len(problem), -np.inf)
         self.wrong = np.zeros(len(problem))
+        self._lost = np.zeros(len(problem), bool)
 
     def update(self, vectors, rows, found: Assessment) -> None:
         """Takes note of changed images, where they are better."""
@@ -232,14 +243,17 @@ class Best:
         self.vectors[rows[better]] = vectors[better]
         self.loss[rows[better]] = found.loss[better]
         self.wrong[rows[better]] = found.wrong[better]
+        self._lost[rows[better]] = found.lost[better]
 
     def left(self, rows) -> np.ndarray:
         """Which of `rows` are worth another step, as a mask.
 
-        One success is enough against a fixed classifier; a random one may have been
-        unlucky.
+        One success is enough against a fixed classifier. A random one may have been
+        unlucky, unless the mean of several draws is wrong beyond doubt. Without a
+        label there is nothing to gain.
         """
-        return self.wrong[rows] < 1 if self._stops else np.ones(len(rows), bool)
+        done = self.wrong[rows] == 1 if self._fixed else self._many & self._lost[rows]
+        return self._aimed[rows] & ~done
 
 
 def margin(probabilities, labels) -> np.ndarray:

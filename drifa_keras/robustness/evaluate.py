@@ -324,7 +324,7 @@ class _Trial:
                 lambda batch: judge.probabilities(batch, int(rng.integers(2**31))),
                 images,
                 batch_size=problem.batch_size,
-                full=True,
+                ever_other=True,
             )
             for _ in range(self._votes)
         ]

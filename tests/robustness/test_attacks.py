@@ -399,6 +399,30 @@ def test_a_random_classifier_is_asked_anew_in_every_step(noisy, monkeypatch):
     assert len(set(seeds)) == len(seeds)
 
 
+@pytest.mark.parametrize(("draws", "steps"), [(4, 4), (5, 1)])
+def test_beyond_doubt_a_random_classifier_is_not_asked_again(
+    monkeypatch, draws, steps
+):
+    alone = Linear({"t": 2}, {"a": (3, 3, 1)}, scale=1.0)
+    logits = AttentionNoise(0.5, name="noisy")(alone.model.output["t"])
+    model = keras.Model(alone.inputs, {"t": logits})
+    x = pixels(6, {"a": (3, 3, 1)})
+    wrong = 1 - alone.labels(x)["t"]
+    assert (np.abs(np.diff(alone.logits(x)["t"])) > 9).all()
+    seeds = counted(monkeypatch)
+    BIM(3)(model, x, wrong, EPS, draws=draws)
+    assert len(seeds) == steps * draws
+
+
+def test_images_without_a_label_are_not_asked_about(noisy, convnet, monkeypatch):
+    x, y = image_and_labels()
+    seeds = counted(monkeypatch)
+    for model in (noisy, convnet):
+        found = BIM(3)(model, x, np.full_like(y, -1), EPS, draws=5)
+        np.testing.assert_array_equal(found, x)
+    assert not seeds
+
+
 def test_gradient_is_the_mean_of_the_draws():
     """Under noise on two logits: E[sigmoid], by Gauss and Hermite's quadrature."""
     draws, stddev, shapes = 100, 1.5, {"a": (3, 3, 1)}

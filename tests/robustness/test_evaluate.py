@@ -235,7 +235,7 @@ def test_tasks_and_modalities_alone(linear):
 def masked(two_class, how):
     logits = two_class.model.output["t"]
     if how == "rounded":  # no gradient anywhere
-        logits = ops.round(4 * logits) / 4
+        logits = ops.round(16 * logits) / 16
     elif how == "saturated":  # none where it is sure
         gap = ops.clip(20 * (logits[:, 1:] - logits[:, :1]), -1, 1)
         logits = ops.concatenate([-gap, gap], axis=-1)
