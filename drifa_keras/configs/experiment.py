@@ -11,8 +11,10 @@ import pydantic
 from drifa_keras.configs.schema import (
     Config,
     Section,
+    find,
     load_config,
     named_configs,
+    names_in,
     read_yaml,
     validate,
 )
@@ -94,7 +96,7 @@ class Experiment(Section):
 
 def named_experiments() -> list[str]:
     """Names of the experiments that ship with the package."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return names_in(_FOLDER)
 
 
 def load_experiment(name_or_path: str | Path) -> Experiment:
@@ -133,14 +135,7 @@ def load_experiment(name_or_path: str | Path) -> Experiment:
 
 def _read(name_or_path, extending):
     """The path and the content of a file, with what it extends."""
-    path = Path(name_or_path)
-    if not path.is_file():
-        path = _FOLDER / f"{name_or_path}.yaml"
-    if not path.is_file():
-        raise ValueError(
-            f"No experiment {str(name_or_path)!r}: it is neither a file nor one of "
-            f"{named_experiments()}."
-        )
+    path = find(name_or_path, _FOLDER, "experiment")
     if path in extending:
         raise ValueError(f"{path} extends itself.")
     content = read_yaml(path)

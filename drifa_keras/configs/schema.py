@@ -152,7 +152,25 @@ class Config(Section):
 
 def named_configs() -> list[str]:
     """Names of the configurations that ship with the package."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return names_in(_FOLDER)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of the YAML files of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def find(name_or_path: str | Path, folder: Path, kind: str) -> Path:
+    """The path of a file: as given, or by its name in a folder of the package."""
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = folder / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"No {kind} {str(name_or_path)!r}: it is neither a file nor one of "
+            f"{names_in(folder)}."
+        )
+    return path
 
 
 def load_config(name_or_path: str | Path, overrides: dict[str, Any] | None = None):
@@ -169,14 +187,7 @@ def load_config(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     Raises:
         ValueError: If there is no such file or it says what no `Config` knows.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        path = _FOLDER / f"{name_or_path}.yaml"
-    if not path.is_file():
-        raise ValueError(
-            f"No configuration {str(name_or_path)!r}: it is neither a file nor one of "
-            f"{named_configs()}."
-        )
+    path = find(name_or_path, _FOLDER, "configuration")
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a mapping with a section `data`.")

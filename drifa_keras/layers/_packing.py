@@ -160,6 +160,16 @@ def sum_over_modalities(values, presence):
     )
 
 
+def only_present(inputs, presence):
+    """Maps `(batch, height, width, channels)`, zero where a modality is absent."""
+    if presence is None:
+        return inputs
+    return [
+        x * ops.cast(of_modality(presence, index, 4), x.dtype)
+        for index, x in enumerate(inputs)
+    ]
+
+
 def of_modality(presence, index, rank):
     """Column `index` of `presence`, shaped to multiply a tensor of `rank` axes."""
     return ops.reshape(presence[:, index], (-1,) + (1,) * (rank - 1))

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._packing import of_modality, require_maps, require_presence
+from drifa_keras.layers._packing import only_present, require_maps, require_presence
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -24,12 +24,7 @@ class StreamConcatenate(keras.layers.Layer):
 
     def call(self, inputs, presence=None):
         require_presence(self, presence, len(inputs))
-        if presence is not None:
-            inputs = [
-                x * ops.cast(of_modality(presence, index, 4), x.dtype)
-                for index, x in enumerate(inputs)
-            ]
-        return ops.concatenate(inputs, axis=-1)
+        return ops.concatenate(only_present(inputs, presence), axis=-1)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape[0]

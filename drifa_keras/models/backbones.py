@@ -2,10 +2,11 @@
 
 import difflib
 import itertools
+from collections import Counter
 
 import keras
 
-from drifa_keras.layers import RRABlock
+from drifa_keras.layers import MCDropout, RRABlock
 
 _BLOCKS_PER_STAGE = 2
 _STEMS = ("resnet", "small")
@@ -144,10 +145,12 @@ class CutBackbone:
                 f"`stages` as a dict must name the modalities {list(models)}. "
                 f"Received: {sorted(stages)}."
             )
-        self.stages, self._pieces = {}, {}
+        self.stages, self._pieces, found = {}, {}, {}
         for name, model in models.items():
             given = stages[name] if isinstance(stages, dict) else stages
-            ends = stage_ends(model) if given is None else list(given)
+            if given is None and id(model) not in found:
+                found[id(model)] = stage_ends(model)
+            ends = list(found[id(model)] if given is None else given)
             self.stages[name] = ends
             if shared and self._pieces:
                 self._pieces[name] = next(iter(self._pieces.values()))
@@ -272,37 +275,40 @@ class _Graph:
         for entry in model.get_config()["layers"]:
             for number, node in enumerate(entry["inbound_nodes"] or [None]):
                 self._parents[entry["name"], number] = _sources(node)
-        self._order = []
+        self._places = {}  # of each call, in the order in which they are computed
         for node in self._parents:
             self._visit(node)
-        names = [name for name, _ in self._order]
-        inputs = {name for name, _ in self._order if not self._parents[name, 0]}
-        self.calls = [n for n in names if names.count(n) == 1 and n not in inputs]
+        times = Counter(name for name, _ in self._places)
+        self.calls = [
+            name
+            for name, number in self._places
+            if times[name] == 1 and self._parents[name, number]
+        ]
 
     def by_pass(self, name):
         """A call that reads past a layer: `(reader, what it reads)`, or `None`."""
-        place = self._order.index((name, 0))
+        order, place = list(self._places), self._places[name, 0]
         # What the end needs without going through the layer.
-        needed, queue = set(), [self._order[-1]]
+        needed, queue = set(), [order[-1]]
         while queue:
             node = queue.pop()
             if node not in needed and node != (name, 0):
                 needed.add(node)
                 queue += self._parents[node]
-        for node in self._order[place + 1 :]:
+        for node in order[place + 1 :]:
             for parent in self._parents[node]:
-                if node in needed and self._order.index(parent) < place:
+                if node in needed and self._places[parent] < place:
                     return node[0], parent[0]
         return None
 
     def _visit(self, node):
         stack = [node]
         while stack:
-            waiting = [p for p in self._parents[stack[-1]] if p not in self._order]
+            waiting = [p for p in self._parents[stack[-1]] if p not in self._places]
             if waiting:
                 stack += waiting
-            elif (done := stack.pop()) not in self._order:
-                self._order.append(done)
+            else:
+                self._places.setdefault(stack.pop(), len(self._places))
 
 
 def _sources(value):
@@ -385,6 +391,13 @@ def _check_size(name, received, wanted):
             f"modality has {tuple(received[1:])}. Build the backbone with "
             f"`input_shape={tuple(received[1:])}`, or give the modality its size."
         )
+
+
+def drop(x, rate, name, dtype):
+    """Dropout, where the rate is above 0."""
+    if not rate:
+        return x
+    return MCDropout(rate, dtype=dtype, name=f"{name}_dropout")(x)
 
 
 def check_choice(argument, value, choices):

@@ -8,7 +8,7 @@ import keras
 from drifa_keras.layers import MFA, MIFA, RRABlock
 from drifa_keras.models.backbones import CutBackbone, ResNet, check_choice
 from drifa_keras.models.multimodal_model import check_modalities
-from drifa_keras.models.staged_model import StagedModel, as_switch, optional
+from drifa_keras.models.staged_model import StagedModel, as_switch, optional, plain
 
 # Stands for all modalities; no modality can be called so.
 _ANY = "*"
@@ -190,14 +190,14 @@ class DRIFANet(StagedModel):
         # `weights` are where training began, not what the network is.
         return {
             **super().get_config(),
-            "backbone": _plain(self.backbone),
+            "backbone": plain(self.backbone),
             "mfa": as_switch(self.mfa),
             "mifa": as_switch(self.mifa),
             "filters": list(self.filters),
             "stem": self.stem,
             "final_mfa": self.final_mfa,
             "norm_momentum": self.norm_momentum,
-            "stages": _plain(self.stages),
+            "stages": plain(self.stages),
             "shared_backbone": self.shared_backbone,
         }
 
@@ -267,23 +267,10 @@ def _serialized(backbone):
         return backbone
     models = backbone if isinstance(backbone, dict) else {_ANY: backbone}
     return {
-        name: _plain(
+        name: plain(
             keras.saving.serialize_keras_object(
                 keras.Model(model.inputs, model.outputs, name=model.name)
             )
         )
         for name, model in models.items()
     }
-
-
-def _plain(value):
-    """Without what Keras adds: its wrappers, and the addresses of what it loaded."""
-    if isinstance(value, dict):
-        return {
-            key: _plain(item)
-            for key, item in value.items()
-            if key != "shared_object_id"
-        }
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

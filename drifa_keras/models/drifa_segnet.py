@@ -3,13 +3,12 @@
 import keras
 
 from drifa_keras.layers import MFA, MIFA, StreamConcatenate
-from drifa_keras.models.backbones import check_choice
+from drifa_keras.models.backbones import check_choice, drop
 from drifa_keras.models.drifa_net import MFA_ARGUMENTS, MIFA_ARGUMENTS
 from drifa_keras.models.encoder_decoder import (
     Convolutions,
     SegNetStages,
     check_divisible,
-    drop,
 )
 from drifa_keras.models.multimodal_model import MultimodalModel
 from drifa_keras.models.staged_model import as_switch, optional

@@ -2,7 +2,8 @@
 
 import keras
 
-from drifa_keras.layers import MaxPoolingWithIndices2D, MaxUnpooling2D, MCDropout
+from drifa_keras.layers import MaxPoolingWithIndices2D, MaxUnpooling2D
+from drifa_keras.models.backbones import drop
 from drifa_keras.models.multimodal_model import check_modalities
 
 
@@ -96,13 +97,6 @@ class SegNetStages:
             if stage:
                 x = drop(x, self._dropout, f"decoder_stage{stage}", self._dtype)
         return x
-
-
-def drop(x, rate, name, dtype):
-    """Dropout, where the rate is above 0."""
-    if not rate:
-        return x
-    return MCDropout(rate, dtype=dtype, name=f"{name}_dropout")(x)
 
 
 def check_divisible(modalities, halvings):

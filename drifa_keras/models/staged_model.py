@@ -5,8 +5,8 @@ import inspect
 
 import keras
 
-from drifa_keras.layers import MCDropout, StreamConcatenate
-from drifa_keras.models.backbones import check_choice, name_of
+from drifa_keras.layers import StreamConcatenate
+from drifa_keras.models.backbones import check_choice, drop, name_of
 from drifa_keras.models.multimodal_model import MultimodalModel, check_modalities
 
 _FUSIONS = ("last", "every_stage", "every_block")
@@ -74,8 +74,8 @@ class StagedModel(MultimodalModel):
             for name, x in streams.items():
                 prefix = branches.prefix(name, place)
                 x = branches.grow(name, place, x)
-                if dropout and place in dropout_blocks:
-                    x = MCDropout(dropout, dtype=policy, name=f"{prefix}_dropout")(x)
+                if place in dropout_blocks:
+                    x = drop(x, dropout, prefix, policy)
                 if gate is not None and (final_gate or place != last):
                     x = gate(dtype=policy, name=f"{prefix}_{name_of(gate)}")(x)
                 streams[name] = x
@@ -107,10 +107,7 @@ class StagedModel(MultimodalModel):
             **super().get_config(),
             "fusion": self.fusion,
             "dropout": self.dropout,
-            "dropout_after": [
-                list(place) if isinstance(place, tuple) else place
-                for place in self.dropout_after
-            ],
+            "dropout_after": plain(self.dropout_after),
         }
 
 
@@ -130,8 +127,7 @@ def join(streams, presence, dropout, dtype, name="fused"):
     x = StreamConcatenate(dtype=dtype, name=f"{name}_streams")(
         list(streams.values()), presence=presence
     )
-    if dropout:
-        x = MCDropout(dropout, dtype=dtype, name=f"{name}_dropout")(x)
+    x = drop(x, dropout, name, dtype)
     return keras.layers.GlobalAveragePooling2D(
         data_format="channels_last", dtype="float32", name=f"{name}_features"
     )(x)
@@ -160,6 +156,17 @@ def optional(cls, value, allowed, **common):
 def as_switch(value):
     """Such an argument as it is kept and serialised: a copy of the dict, or a bool."""
     return dict(value) if isinstance(value, dict) else bool(value)
+
+
+def plain(value):
+    """A value as JSON has it, without what Keras adds to what it keeps and loads."""
+    if isinstance(value, dict):
+        return {
+            key: plain(item) for key, item in value.items() if key != "shared_object_id"
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
 
 
 def _check_known(cls, arguments):

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from drifa_keras.layers._packing import of_modality, require_maps, require_presence
+from drifa_keras.layers._packing import only_present, require_maps, require_presence
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -49,11 +49,7 @@ class AttentionFusion(keras.layers.Layer):
 
     def call(self, inputs, presence=None):
         require_presence(self, presence, len(inputs))
-        if presence is not None:
-            inputs = [
-                x * ops.cast(of_modality(presence, index, 4), x.dtype)
-                for index, x in enumerate(inputs)
-            ]
+        inputs = only_present(inputs, presence)
         scores = ops.cast(self.conv(ops.concatenate(inputs, axis=-1)), "float32")
         if presence is not None:
             scores = ops.where(presence[:, None, None, :] > 0, scores, -1e30)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from drifa_keras.models.backbones import drop
 from drifa_keras.models.baselines.attention_fusion import AttentionFusion
 from drifa_keras.models.baselines.co_attention import CoAttention
 from drifa_keras.models.baselines.combined_logits import CombinedLogits
@@ -13,7 +14,6 @@ from drifa_keras.models.baselines.comparator import (
     pooled,
     require_several,
 )
-from drifa_keras.models.encoder_decoder import drop
 
 _KEY_SIZE = 16
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers import CrossModalAttention
-from drifa_keras.layers._packing import of_modality
+from drifa_keras.layers._packing import only_present
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -44,10 +44,6 @@ class CoAttention(CrossModalAttention):
 
     def call(self, inputs, presence=None):
         found = super().call(inputs, presence=presence)
-        gamma, outputs = ops.convert_to_tensor(self.gamma), []
-        for index, (x, y) in enumerate(zip(inputs, found, strict=True)):
-            x = x + gamma[index] * y
-            if presence is not None:
-                x = x * ops.cast(of_modality(presence, index, 4), x.dtype)
-            outputs.append(x)
-        return outputs
+        gamma = ops.unstack(ops.convert_to_tensor(self.gamma))
+        guided = [x + g * y for x, g, y in zip(inputs, gamma, found, strict=True)]
+        return only_present(guided, presence)

@@ -2,8 +2,7 @@
 
 import keras
 
-from drifa_keras.models.backbones import ResNet
-from drifa_keras.models.encoder_decoder import drop
+from drifa_keras.models.backbones import ResNet, drop
 from drifa_keras.models.multimodal_model import MultimodalModel, check_modalities
 
 

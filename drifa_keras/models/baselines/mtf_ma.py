@@ -3,6 +3,7 @@
 import keras
 
 from drifa_keras.layers import CrossModalAttention
+from drifa_keras.models.backbones import drop
 from drifa_keras.models.baselines.comparator import (
     Comparator,
     encode,
@@ -11,7 +12,6 @@ from drifa_keras.models.baselines.comparator import (
     require_several,
 )
 from drifa_keras.models.baselines.transformer import dense, normalization, residual
-from drifa_keras.models.encoder_decoder import drop
 from drifa_keras.models.staged_model import join
 
 

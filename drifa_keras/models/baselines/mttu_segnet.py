@@ -2,10 +2,11 @@
 
 import keras
 
+from drifa_keras.models.backbones import drop
 from drifa_keras.models.baselines.modality_embedding import ModalityEmbedding
 from drifa_keras.models.baselines.stacked import StackedModel
 from drifa_keras.models.baselines.transformer import embed, normalization, transform
-from drifa_keras.models.encoder_decoder import check_divisible, drop
+from drifa_keras.models.encoder_decoder import check_divisible
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")

@@ -5,7 +5,7 @@ import keras
 from drifa_keras.models.backbones import ResNet
 from drifa_keras.models.baselines.comparator import Comparator, encode
 from drifa_keras.models.multimodal_model import check_modalities, check_tasks
-from drifa_keras.models.staged_model import blocks_with_dropout, join
+from drifa_keras.models.staged_model import blocks_with_dropout, join, plain
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -75,10 +75,7 @@ class SingleModalityNet(Comparator):
             **super().get_config(),
             "task_modality": dict(self.task_modality),
             "dropout": self.dropout,
-            "dropout_after": [
-                list(place) if isinstance(place, tuple) else place
-                for place in self.dropout_after
-            ],
+            "dropout_after": plain(self.dropout_after),
         }
 
 

@@ -3,7 +3,7 @@
 import keras
 
 from drifa_keras.layers import CrossModalAttention
-from drifa_keras.models.encoder_decoder import drop
+from drifa_keras.models.backbones import drop
 
 
 def normalization(name, dtype):

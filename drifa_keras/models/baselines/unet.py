@@ -2,8 +2,9 @@
 
 import keras
 
+from drifa_keras.models.backbones import drop
 from drifa_keras.models.baselines.stacked import StackedModel
-from drifa_keras.models.encoder_decoder import Convolutions, check_divisible, drop
+from drifa_keras.models.encoder_decoder import Convolutions, check_divisible
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
