@@ -2,14 +2,10 @@
 
 import keras
 
-from drifa_keras.layers import MFA, MIFA, StreamConcatenate
-from drifa_keras.models.backbones import check_choice, drop
+from drifa_keras.layers import MFA, MIFA
+from drifa_keras.models.backbones import check_choice
 from drifa_keras.models.drifa_net import MFA_ARGUMENTS, MIFA_ARGUMENTS
-from drifa_keras.models.encoder_decoder import (
-    Convolutions,
-    SegNetStages,
-    check_divisible,
-)
+from drifa_keras.models.encoder_decoder import SegNetStages, check_divisible
 from drifa_keras.models.multimodal_model import MultimodalModel
 from drifa_keras.models.staged_model import as_switch, optional
 
@@ -94,29 +90,24 @@ class DRIFASegNet(MultimodalModel):
         inputs, streams, presence = self.open_streams(
             modalities, modality_dropout, rescaling, policy
         )
-        places = []
-        for stage in range(len(stages)):
-            places.append([])
-            for modality, x in streams.items():
-                x = stages.encode(modality, stage, x)
-                if gate is not None:
-                    x = gate(dtype=policy, name=f"{modality}_stage{stage}_mfa")(x)
-                streams[modality], where = stages.pool(modality, stage, x)
-                places[-1].append(where)
-            last = stage == len(stages) - 1
-            if fuse is not None and (last or fusion == "every_stage"):
-                fused = fuse(dtype=policy, name=f"mifa_stage{stage}")(
-                    list(streams.values()), presence=presence
-                )
-                streams = dict(zip(streams, fused, strict=True))
-        x = StreamConcatenate(dtype=policy, name="fused_streams")(
-            list(streams.values()), presence=presence
+
+        def behind_convolutions(modality, stage, x):
+            return gate(dtype=policy, name=f"{modality}_stage{stage}_mfa")(x)
+
+        def behind_pooling(stage, streams):
+            if stage < len(stages) - 1 and fusion == "last":
+                return streams
+            fused = fuse(dtype=policy, name=f"mifa_stage{stage}")(
+                list(streams.values()), presence=presence
+            )
+            return dict(zip(streams, fused, strict=True))
+
+        streams, places = stages.encode_all(
+            streams,
+            gate=None if gate is None else behind_convolutions,
+            fuse=None if fuse is None else behind_pooling,
         )
-        x = Convolutions(norm_momentum, policy)(
-            x, [stages.filters[-1]], "fused", kernel_size=1
-        )
-        x = drop(x, dropout, "fused", policy)
-        x = stages.decode(x, places, presence)
+        x = stages.decode(stages.join(streams, presence), places, presence)
         super().__init__(
             inputs,
             x,

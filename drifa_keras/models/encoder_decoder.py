@@ -2,7 +2,11 @@
 
 import keras
 
-from drifa_keras.layers import MaxPoolingWithIndices2D, MaxUnpooling2D
+from drifa_keras.layers import (
+    MaxPoolingWithIndices2D,
+    MaxUnpooling2D,
+    StreamConcatenate,
+)
 from drifa_keras.models.backbones import drop
 from drifa_keras.models.multimodal_model import check_modalities
 
@@ -63,12 +67,46 @@ class SegNetStages:
                 "`filters` and `convolutions` hold a positive number for each stage. "
                 f"Received: filters={self.filters}, convolutions={self.numbers}."
             )
-        self._dropout = dropout
+        self.dropout, self.momentum = dropout, norm_momentum
         self._dtype = keras.dtype_policies.get(dtype)
         self._convolutions = Convolutions(norm_momentum, dtype)
 
     def __len__(self):
         return len(self.filters)
+
+    def encode_all(self, streams, gate=None, fuse=None):
+        """The encoders of all modalities, side by side.
+
+        Args:
+            streams: Dict of images by modality.
+            gate: Function `(modality, stage, map) -> map` behind the convolutions of
+                each stage.
+            fuse: Function `(stage, streams) -> streams` behind its pooling.
+
+        Returns:
+            Tuple of the dict of the last pooled maps by modality, and for each stage
+            the list of the places of all modalities.
+        """
+        places = []
+        for stage in range(len(self)):
+            places.append([])
+            pooled = {}
+            for name, x in streams.items():
+                x = self.encode(name, stage, x)
+                if gate is not None:
+                    x = gate(name, stage, x)
+                pooled[name], where = self.pool(name, stage, x)
+                places[-1].append(where)
+            streams = pooled if fuse is None else fuse(stage, pooled)
+        return streams, places
+
+    def join(self, streams, presence):
+        """One map of the channels of the last stage, from one of each modality."""
+        x = StreamConcatenate(dtype=self._dtype, name="fused_streams")(
+            list(streams.values()), presence=presence
+        )
+        x = self._convolutions(x, [self.filters[-1]], "fused", kernel_size=1)
+        return drop(x, self.dropout, "fused", self._dtype)
 
     def encode(self, name, stage, x):
         """The convolutions of a stage, before its pooling."""
@@ -95,7 +133,7 @@ class SegNetStages:
             filters[-1] = self.filters[max(stage - 1, 0)]
             x = self._convolutions(x, filters, f"decoder_stage{stage}")
             if stage:
-                x = drop(x, self._dropout, f"decoder_stage{stage}", self._dtype)
+                x = drop(x, self.dropout, f"decoder_stage{stage}", self._dtype)
         return x
 
 

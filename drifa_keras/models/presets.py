@@ -3,7 +3,10 @@
 from drifa_keras.models.baselines import (
     MTFMA,
     CAFNet,
+    CAFSegNet,
     GLoRIAFusion,
+    GLoRIASegNet,
+    MTFMASegNet,
     MTTUNet,
     MTTUSegNet,
     SegNet,
@@ -139,6 +142,36 @@ _PRESETS = {
             "heads": 4,
             "norm_momentum": 0.9,
         },
+    },
+    "gloria_segnet": {
+        "class": GLoRIASegNet,
+        "description": "Adapted from GLoRIA: segmentation.",
+        "arguments": {},
+    },
+    "gloria_segnet_tiny": {
+        "class": GLoRIASegNet,
+        "description": "The same at the size of drifa_segnet_tiny.",
+        "arguments": {**_SEGNET_TINY, "units": 64},
+    },
+    "caf_segnet": {
+        "class": CAFSegNet,
+        "description": "Adapted from CAF: segmentation.",
+        "arguments": {},
+    },
+    "caf_segnet_tiny": {
+        "class": CAFSegNet,
+        "description": "The same at the size of drifa_segnet_tiny.",
+        "arguments": _SEGNET_TINY,
+    },
+    "mtf_ma_segnet": {
+        "class": MTFMASegNet,
+        "description": "Adapted from MTF with MA: segmentation.",
+        "arguments": {},
+    },
+    "mtf_ma_segnet_tiny": {
+        "class": MTFMASegNet,
+        "description": "The same at the size of drifa_segnet_tiny.",
+        "arguments": {**_SEGNET_TINY, "units": 64},
     },
     "gloria": {
         "class": GLoRIAFusion,

@@ -29,7 +29,10 @@ from drifa_keras.models import (
 from drifa_keras.models.baselines import (
     MTFMA,
     CAFNet,
+    CAFSegNet,
     GLoRIAFusion,
+    GLoRIASegNet,
+    MTFMASegNet,
     MTTUNet,
     MTTUSegNet,
     SegNet,
@@ -64,6 +67,15 @@ SMALL = {
         "heads": 2,
     },
     CAFNet: STAGES,
+    CAFSegNet: {"filters": (4, 8), "convolutions": (1, 1)},
+    GLoRIASegNet: {"filters": (4, 8), "convolutions": (1, 1), "units": 6},
+    MTFMASegNet: {
+        "filters": (4, 8),
+        "convolutions": (1, 1),
+        "units": 8,
+        "depth": 1,
+        "heads": 2,
+    },
     MTFMA: {**STAGES, "units": 8, "depth": 1, "heads": 2},
     SingleModalityNet: {
         **BRANCHES,

@@ -1,4 +1,4 @@
-"""DRIFA-SegNet, SegNet, U-Net and MTTU-Net."""
+"""DRIFA-SegNet, SegNet, U-Net, and what other fusions make of SegNet."""
 
 import keras
 import numpy as np
@@ -6,7 +6,14 @@ import pytest
 
 import drifa_keras as dk
 from drifa_keras.models import DRIFASegNet, MultimodalModel, cost
-from drifa_keras.models.baselines import MTTUSegNet, SegNet, UNet
+from drifa_keras.models.baselines import (
+    CAFSegNet,
+    GLoRIASegNet,
+    MTFMASegNet,
+    MTTUSegNet,
+    SegNet,
+    UNet,
+)
 
 FOUR = dict.fromkeys(("flair", "t1", "t1ce", "t2"), (16, 16, 1))
 TASKS = {"tumor": 4}
@@ -21,7 +28,17 @@ SMALL = {
         "depth": 2,
         "heads": 2,
     },
+    CAFSegNet: {"filters": (4, 8), "convolutions": (1, 2)},
+    GLoRIASegNet: {"filters": (4, 8), "convolutions": (1, 2), "units": 6},
+    MTFMASegNet: {
+        "filters": (4, 8),
+        "convolutions": (1, 2),
+        "units": 8,
+        "depth": 2,
+        "heads": 2,
+    },
 }
+FUSIONS = (DRIFASegNet, CAFSegNet, GLoRIASegNet, MTFMASegNet)
 
 
 def make(cls, modalities=FOUR, **arguments):
@@ -66,7 +83,9 @@ def test_trains_saves_and_loads(cls, tmp_path):
 
 @pytest.mark.parametrize("cls", SMALL)
 def test_one_and_three_channels(cls):
-    for modalities in ({"rgb": (16, 16, 3)}, {"rgb": (16, 16, 3), "ct": (16, 16, 1)}):
+    two = {"rgb": (16, 16, 3), "ct": (16, 16, 1)}
+    needs_two = cls in FUSIONS and cls is not DRIFASegNet
+    for modalities in [two] if needs_two else [{"rgb": (16, 16, 3)}, two]:
         x = images(modalities)
         answers = make(cls, modalities).predict(x, verbose=0)["tumor"]
         assert answers.shape == (4, 16, 16, 4)
@@ -76,7 +95,7 @@ def test_one_and_three_channels(cls):
 @pytest.mark.parametrize("cls", SMALL)
 def test_without_dropout(cls):
     rates = {"dropout": 0}
-    if cls is MTTUSegNet:
+    if cls in (MTTUSegNet, MTFMASegNet):
         rates["transformer_dropout"] = 0
     layers = make(cls, **rates).layers
     assert not any(isinstance(layer, keras.layers.Dropout) for layer in layers)
@@ -91,8 +110,9 @@ def test_doubts_every_pixel(cls):
     assert found.variance.max() > 0
 
 
-def test_absent_modalities_play_no_part():
-    model = make(DRIFASegNet, fusion="every_stage")
+@pytest.mark.parametrize("cls", FUSIONS)
+def test_absent_modalities_play_no_part(cls):
+    model = make(cls, **({"fusion": "every_stage"} if cls is DRIFASegNet else {}))
     x = images()
     given = {name: x[name] for name in ("flair", "t2")}
     found = dk.predict(model, given)["tumor"]
@@ -173,12 +193,55 @@ def test_multiply_adds_of_the_transformer():
     assert cost(model).multiply_adds == encoder + bottom + decoder + head
 
 
+def test_multiply_adds_of_fusions():
+    """Beside those of the encoders, the 1x1 convolution at 4x4 px, and the decoder."""
+    two = dict.fromkeys(("flair", "t2"), (16, 16, 1))
+    encoders = 2 * 9 * (16**2 * 4 + 8**2 * (4 * 8 + 8 * 8))
+    decoder = 9 * (8**2 * (8 * 8 + 8 * 4) + 16**2 * 4 * 4) + 16**2 * 4 * 4
+    both = encoders + decoder
+    # Representations of 6; scores and their use, both ways.
+    words = 2 * 16 * 8 * 6 + 2 * (2 * 16 * 16 * 6)
+    found = cost(make(GLoRIASegNet, two)).multiply_adds
+    assert found == both + words + 16 * (2 * 12) * 8
+    # Tokens of 8, and in each of two blocks four projections and a network.
+    block = 16 * (4 * 8 * 8 + 2 * 8 * 32) + 2 * 16 * 16 * 8
+    found = cost(make(MTFMASegNet, two)).multiply_adds
+    assert found == both + 2 * (16 * 8 * 8 + 2 * block) + 16 * (2 * 8) * 8
+
+
+def test_what_guides_starts_from_nothing():
+    """CAF's encoders are plain ones until `gamma` has moved."""
+    model = make(CAFSegNet)
+    x = images()
+    before = model.predict(x, verbose=0)["tumor"]
+    for stage in (0, 1):
+        layer = model.get_layer(f"co_attention_stage{stage}")
+        layer.kernel.assign(layer.kernel + 1.0)
+    np.testing.assert_allclose(model.predict(x, verbose=0)["tumor"], before, atol=1e-6)
+    layer.gamma.assign(layer.gamma + 1.0)
+    assert np.abs(model.predict(x, verbose=0)["tumor"] - before).max() > 1e-4
+
+
+def test_contrast_is_a_loss_of_training():
+    model = make(GLoRIASegNet, contrastive_weight=0.1)
+    model.compile("sgd", "categorical_crossentropy")
+    logs = model.fit(images(), labels(), verbose=0).history
+    model(images(), training=True)
+    assert len(model.losses) == 1 and float(model.losses[0]) > 0
+    assert np.isfinite(logs["loss"]).all()
+    model(images(), training=False)
+    assert not model.losses
+
+
 def test_presets():
     for preset in (
         "drifa_segnet_tiny",
         "segnet_tiny",
         "unet_tiny",
         "mttu_segnet_tiny",
+        "gloria_segnet_tiny",
+        "caf_segnet_tiny",
+        "mtf_ma_segnet_tiny",
     ):
         shapes = dict.fromkeys(FOUR, (32, 32, 1))
         model = MultimodalModel.from_preset(preset, shapes, TASKS)
@@ -202,6 +265,9 @@ def test_a_head_of_pixels_beside_one_of_the_case():
         (DRIFASegNet, {"filters": ()}, "a positive number for each stage|each stage"),
         (MTTUSegNet, {"blocks": (1, 1)}, "`filters` and `blocks` hold a positive"),
         (MTTUSegNet, {"modalities": {"a": (18, 16, 1)}}, "divisible by 4"),
+        (CAFSegNet, {"modalities": {"a": (16, 16, 1)}}, "two modalities.*Use `SegNet`"),
+        (GLoRIASegNet, {"contrastive_weight": -1}, "must not be negative"),
+        (MTFMASegNet, {"modalities": {"a": (6, 16, 1), "b": (6, 16, 1)}}, "by 4"),
         (UNet, {"filters": (4, 0)}, "positive number of channels for each level"),
         (DRIFASegNet, {"fusion": "every_block"}, r"\['last', 'every_stage'\]"),
         (

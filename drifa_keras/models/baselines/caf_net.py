@@ -73,22 +73,16 @@ class CAFNet(Comparator):
         def network(branches, streams, presence, dtype):
             streams = {name: branches.open(name, x) for name, x in streams.items()}
             hyper = None
-            for stage, filters in enumerate(branches.filters):
+            for stage in range(len(branches.filters)):
                 streams = {
                     name: grow_stage(branches, name, stage, x)
                     for name, x in streams.items()
                 }
-                guided = CoAttention(
-                    units=max(1, filters // 8),
-                    key_size=_KEY_SIZE,
-                    dtype=dtype,
-                    name=f"co_attention_stage{stage}",
-                )(list(streams.values()), presence=presence)
-                streams = dict(zip(streams, guided, strict=True))
+                streams = guide(streams, presence, stage, dtype)
                 fused = AttentionFusion(dtype=dtype, name=f"fusion_stage{stage}")(
-                    guided, presence=presence
+                    list(streams.values()), presence=presence
                 )
-                hyper = _refine(fused, hyper, stage, branches.norm_momentum, dtype)
+                hyper = refine(fused, hyper, stage, branches.norm_momentum, dtype)
             descriptors = {
                 f"branch_{name}": _describe(x, f"branch_{name}", dropout, dtype)
                 for name, x in streams.items()
@@ -130,8 +124,20 @@ class CAFNet(Comparator):
         return {**super().get_config(), "dropout": self.dropout}
 
 
-def _refine(fused, before, stage, momentum, dtype):
-    """A stage of the hyper-branch."""
+def guide(streams, presence, stage, dtype):
+    """The maps of a stage by modality, each with what it finds in the others."""
+    maps = list(streams.values())
+    guided = CoAttention(
+        units=max(1, maps[0].shape[-1] // 8),
+        key_size=_KEY_SIZE,
+        dtype=dtype,
+        name=f"co_attention_stage{stage}",
+    )(maps, presence=presence)
+    return dict(zip(streams, guided, strict=True))
+
+
+def refine(fused, before, stage, momentum, dtype):
+    """A stage of the hyper-branch, from what is fused there and the stage before."""
     channels, prefix = fused.shape[-1], f"hyper_stage{stage}"
     options = {"padding": "same", "data_format": "channels_last", "dtype": dtype}
     x = fused

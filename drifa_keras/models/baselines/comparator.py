@@ -119,10 +119,10 @@ def pointwise(units, name, dtype, use_bias=True):
     )
 
 
-def require_several(cls, modalities):
+def require_several(cls, modalities, alternative="SingleModalityNet"):
     """Raises a `ValueError` if there is nothing to fuse."""
     if len(check_modalities(modalities)) < 2:
         raise ValueError(
             f"{cls.__name__} fuses at least two modalities. Received: "
-            f"{list(modalities)}. Use `SingleModalityNet` for one."
+            f"{list(modalities)}. Use `{alternative}` for one."
         )

@@ -67,11 +67,7 @@ class GLoRIAFusion(Comparator):
         **kwargs,
     ):
         require_several(type(self), modalities)
-        if contrastive_weight < 0:
-            raise ValueError(
-                "`contrastive_weight` must not be negative. Received: "
-                f"{contrastive_weight}."
-            )
+        check_weight(contrastive_weight)
 
         def network(branches, streams, presence, dtype):
             if len(branches.filters) < 2:
@@ -116,3 +112,12 @@ class GLoRIAFusion(Comparator):
             "contrastive_weight": self.contrastive_weight,
             "dropout": self.dropout,
         }
+
+
+def check_weight(contrastive_weight):
+    """Raises a `ValueError` if the weight of the contrast is negative."""
+    if contrastive_weight < 0:
+        raise ValueError(
+            "`contrastive_weight` must not be negative. Received: "
+            f"{contrastive_weight}."
+        )

@@ -82,7 +82,7 @@ class MTFMA(Comparator):
                 for name, x in streams.items()
             }
             for number in range(depth):
-                tokens = _mutual(
+                tokens = mutual(
                     tokens, presence, number, heads, transformer_dropout, dtype
                 )
             parts = {name: pooled(name, x, dtype) for name, x in tokens.items()}
@@ -106,7 +106,7 @@ class MTFMA(Comparator):
         }
 
 
-def _mutual(tokens, presence, number, heads, dropout, dtype):
+def mutual(tokens, presence, number, heads, dropout, dtype):
     """One block of mutual attention, on a dict of maps by modality."""
     seen = CrossModalAttention(heads, dtype=dtype, name=f"mutual{number}_attention")(
         list(tokens.values()), presence=presence
