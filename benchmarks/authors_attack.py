@@ -17,8 +17,8 @@ import argparse
 import numpy as np
 
 from drifa_keras import robustness
-from drifa_keras.data import once
-from drifa_keras.runs import Run, load_images, read_sources, read_splits
+from drifa_keras.evaluation import labelled_cases
+from drifa_keras.runs import Run
 
 EPS = 4 / 255
 AUTHORS = robustness.PGD(10, step_size=0.25, random_start=False)
@@ -41,8 +41,8 @@ def main():
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     model = run.load_model()
-    x, y = cases(run, arguments.data_root, arguments.images)
-    common = {"check_at": None, "seed": run.config.seed}
+    x, y = labelled_cases(run, arguments.images, arguments.data_root)
+    common = {"check_at": None, "seed": run.config.seed, "batch_size": 128}
     theirs = robustness.evaluate(
         model, x, y, [EPS], {"authors": AUTHORS}, draws=[1], votes=1, **common
     )
@@ -63,25 +63,6 @@ def main():
     passing = straight_through(model, x, y, max(arguments.draws), run.config.seed)
     for task, accuracy in passing.items():
         print(f"{task}: PGD-20 whose gradients pass the clips leaves {accuracy:.3f}")
-
-
-def cases(run, data_root, count):
-    """Test cases that have labels for all tasks."""
-    config = run.at(data_root)
-    pairing = read_sources(config)
-    test = read_splits(run, pairing).take(pairing, "test")
-    test = load_images(test, config)
-    batches, indices, counted = once(
-        test, image_size=config.data.size, batch_size=64, seed=config.seed
-    )
-    read = list(batches.as_numpy_iterator())
-    rows = np.flatnonzero(counted.all(axis=1))[:count]
-    images = {name: np.concatenate([b[name] for b in read])[rows] for name in read[0]}
-    labels = {}
-    for task in test.tasks:
-        column = test.source_of_task(task)
-        labels[task] = test.sources[column].targets[task][indices[rows, column]]
-    return images, labels
 
 
 def straight_through(model, x, y, draws, seed):

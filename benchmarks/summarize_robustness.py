@@ -6,11 +6,17 @@ Reads the `robustness.json` that `drifa attack` wrote. Runs of the same network,
 in the same way, are one row. What counts is what survives every attack of at most that
 size; a random network answers with the mean of its draws. The second table has the
 accuracy of random networks against the draws behind a gradient, the third what checks
-found.
+found. `--json` keeps what they are made of in one file, from which the same tables can
+be printed without the runs:
+
+    python benchmarks/summarize_robustness.py runs/* --json robustness.json
+    python benchmarks/summarize_robustness.py robustness.json
 """
 
 import argparse
+import json
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 
@@ -19,12 +25,16 @@ from drifa_keras.runs import Run
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", help="run folders")
+    parser.add_argument("runs", nargs="+", help="run folders, or files of `--json`")
+    parser.add_argument("--json", help="write what the tables are made of to this file")
+    arguments = parser.parse_args()
+    entries = [entry for path in arguments.runs for entry in _read(Path(path))]
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(entries, indent=1) + "\n")
     rows = defaultdict(list)
-    for folder in parser.parse_args().runs:
-        run = Run.open(folder)
-        report = run.read_json("robustness.json")
-        rows[run.config.model.preset, _training(report)].append(report)
+    for entry in entries:
+        report = entry["report"]
+        rows[entry["network"], _training(report)].append(report)
     first = next(iter(rows.values()))[0]
     sizes = first["eps"]
     names = [f"{eps * 255:g}/255" for eps in sizes]
@@ -48,6 +58,20 @@ def main():
             print(f"| {line} |")
     _print_draws(rows, first)
     _print_checks(rows)
+
+
+def _read(path):
+    """What was found of the network and the seed of a run, or of several."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text())
+    run = Run.open(path)
+    return [
+        {
+            "network": run.config.model.preset,
+            "seed": run.config.seed,
+            "report": run.read_json("robustness.json"),
+        }
+    ]
 
 
 def _print_draws(rows, first):

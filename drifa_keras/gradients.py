@@ -286,9 +286,10 @@ def _handed(variables):
 
 def _values(variables, handed):
     """The values of all variables, from what was handed."""
+    found = [handed.get(str(number)) for number in range(len(variables))]
     return [
-        handed[str(number)] if str(number) in handed else v.value
-        for number, v in enumerate(variables)
+        v.value if value is None else value
+        for v, value in zip(variables, found, strict=True)
     ]
 
 

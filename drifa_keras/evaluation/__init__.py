@@ -15,7 +15,7 @@ from drifa_keras.evaluation.map_uncertainty import (
 )
 from drifa_keras.evaluation.metrics import METRICS, classification_metrics
 from drifa_keras.evaluation.quantify import evaluate_uncertainty, predict_passes
-from drifa_keras.evaluation.robustness import attack_run
+from drifa_keras.evaluation.robustness import attack_run, labelled_cases
 from drifa_keras.evaluation.segmentation import (
     MapPredictions,
     map_predictions,
@@ -37,6 +37,7 @@ __all__ = [
     "evaluate",
     "evaluate_uncertainty",
     "explain_run",
+    "labelled_cases",
     "map_predictions",
     "predict_map_passes",
     "predict_passes",

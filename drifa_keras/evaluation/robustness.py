@@ -14,7 +14,7 @@ import numpy as np
 from keras import tree
 
 from drifa_keras import robustness
-from drifa_keras.data import Pairing, once
+from drifa_keras.data import once
 from drifa_keras.evaluation.evaluate import network_of, stacked
 from drifa_keras.runs import Run, load_images, read_sources, read_splits
 
@@ -89,16 +89,13 @@ def attack_run(
         _digest(run.model_path, [config.seed, votes, images]),
         "" if surrogate is None else _digest(surrogate.model_path),
     )
-    pairing = read_sources(config)
-    test = read_splits(run, pairing).take(pairing, "test")
-    test = load_images(test, config, progress=progress is not None)
-    x, y = _cases(test, config, images)
+    x, y = labelled_cases(run, images, data_root, progress=progress is not None)
     report = robustness.evaluate(
         model,
         x,
         y,
         eps,
-        _attacks(protocol, test.tasks),
+        _attacks(protocol, min(map(len, run.class_names.values()))),
         draws=draws,
         votes=votes,
         each_task=each_task,
@@ -124,17 +121,29 @@ def attack_run(
     return report
 
 
-def _attacks(protocol, tasks):
-    """The attacks of a protocol that suit all tasks."""
-    return {
-        name: attack
-        for name, attack in _PROTOCOLS[protocol].items()
-        if getattr(attack, "loss", None) != "dlr" or min(tasks.values()) > 2
-    }
+def labelled_cases(
+    run: Run,
+    count: int = 200,
+    data_root: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Test cases of a run, those first that have labels for all tasks.
 
+    Args:
+        run: The run.
+        count: Number of cases.
+        data_root: Folder that holds the data sets, where it is no longer the one of
+            the training.
+        progress: Whether to show that images are read.
 
-def _cases(test: Pairing, config, count):
-    """Images and labels of some test cases; -1 where a case is only a partner."""
+    Returns:
+        Tuple of the images by modality, float32, and the labels by task, -1 where a
+        case is only a partner.
+    """
+    config = run.at(data_root)
+    pairing = read_sources(config)
+    test = read_splits(run, pairing).take(pairing, "test")
+    test = load_images(test, config, progress=progress)
     batches, indices, counted = once(
         test,
         image_size=config.data.size,
@@ -153,6 +162,15 @@ def _cases(test: Pairing, config, count):
         name: array[rows].astype("float32") for name, array in stacked(batches).items()
     }
     return images, {task: values[rows] for task, values in labels.items()}
+
+
+def _attacks(protocol, classes):
+    """The attacks of a protocol that suit tasks of at least so many classes."""
+    return {
+        name: attack
+        for name, attack in _PROTOCOLS[protocol].items()
+        if getattr(attack, "loss", None) != "dlr" or classes > 2
+    }
 
 
 def _examples(model, x, y, report):

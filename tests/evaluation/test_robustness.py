@@ -269,8 +269,8 @@ def test_without_checks(run, asked, tmp_path):
 def test_full_protocol_suits_tasks_of_two_classes():
     from drifa_keras.evaluation.robustness import _attacks
 
-    assert _attacks("full", {"a": 3, "b": 4}) == robustness.FULL
-    left_out = robustness.FULL.keys() - _attacks("full", {"a": 3, "b": 2}).keys()
+    assert _attacks("full", 3) == robustness.FULL
+    left_out = robustness.FULL.keys() - _attacks("full", 2).keys()
     assert left_out == {"APGD-DLR-100"}
 
 

@@ -400,9 +400,7 @@ def test_a_random_classifier_is_asked_anew_in_every_step(noisy, monkeypatch):
 
 
 @pytest.mark.parametrize(("draws", "steps"), [(4, 4), (5, 1)])
-def test_beyond_doubt_a_random_classifier_is_not_asked_again(
-    monkeypatch, draws, steps
-):
+def test_beyond_doubt_a_random_classifier_is_not_asked_again(monkeypatch, draws, steps):
     alone = Linear({"t": 2}, {"a": (3, 3, 1)}, scale=1.0)
     logits = AttentionNoise(0.5, name="noisy")(alone.model.output["t"])
     model = keras.Model(alone.inputs, {"t": logits})

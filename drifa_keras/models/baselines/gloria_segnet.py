@@ -43,9 +43,7 @@ class GLoRIASegNet(SegNetComparator):
         Dict of float32 probabilities `(batch, height, width, classes)` keyed by task.
     """
 
-    def __init__(
-        self, modalities, tasks, units=256, contrastive_weight=0.0, **kwargs
-    ):
+    def __init__(self, modalities, tasks, units=256, contrastive_weight=0.0, **kwargs):
         check_weight(contrastive_weight)
 
         def network(stages, streams, presence, dtype):
