@@ -500,6 +500,49 @@ def _attack(
     _print_files(opened)
 
 
+@app.command("export")
+def _export(
+    run: RunFolder,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="tf_saved_model, onnx, litert (TensorFlow), or torch."
+        ),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File or folder to make. Default: RUN/export/..."),
+    ] = None,
+    quantize: Annotated[
+        bool, typer.Option(help="Store weights as 8-bit integers (litert).")
+    ] = False,
+    images: Annotated[
+        int, typer.Option(help="Test cases to compare with the network on.", min=0)
+    ] = 100,
+    data_root: DataRoot = None,
+):
+    """Export a run for a runtime that needs neither Keras nor this package.
+
+    The file takes pixels 0..255 by modality and gives probabilities by task.
+    """
+    _start_backend()
+    from drifa_keras.evaluation import export_run
+    from drifa_keras.runs import Run
+
+    report = export_run(Run.open(run), form, out, quantize, images, data_root)
+    for task, found in report["tasks"].items():
+        console.print(
+            f"{task}: {found['equal_answers']:.1%} of the answers are equal, "
+            f"probabilities differ by at most {found['difference']:.1e} "
+            f"({report['images']} test cases)"
+        )
+    if not report["tasks"]:
+        console.print("Not compared with the network.")
+    console.print(
+        f"{report['path']}, {report['bytes'] / 2**20:.1f} MiB", soft_wrap=True
+    )
+
+
 @app.command("report")
 def _report(
     run: RunFolder,

@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "configs",
     "data",
+    "deployment",
     "evaluation",
     "experiments",
     "explain",
@@ -44,6 +45,7 @@ __all__ = [
 _ON_USE = (
     "configs",
     "data",
+    "deployment",
     "evaluation",
     "experiments",
     "explain",

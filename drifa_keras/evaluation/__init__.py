@@ -8,6 +8,7 @@ from drifa_keras.evaluation.evaluate import (
     summarize,
 )
 from drifa_keras.evaluation.explanation import explain_run
+from drifa_keras.evaluation.exporting import compare_exported, export_run
 from drifa_keras.evaluation.map_uncertainty import (
     MapPasses,
     predict_map_passes,
@@ -34,9 +35,11 @@ __all__ = [
     "attack_run",
     "baseline_predictions",
     "classification_metrics",
+    "compare_exported",
     "evaluate",
     "evaluate_uncertainty",
     "explain_run",
+    "export_run",
     "labelled_cases",
     "map_predictions",
     "predict_map_passes",

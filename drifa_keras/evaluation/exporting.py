@@ -1,0 +1,105 @@
+"""Exporting the network of a run, and comparing the file with the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from drifa_keras.data import once
+from drifa_keras.deployment import default_name, export, load_exported
+from drifa_keras.evaluation.evaluate import stacked
+from drifa_keras.layers import seed_states
+from drifa_keras.runs import Run, load_images, read_sources, read_splits
+from drifa_keras.uncertainty import Ensemble
+
+
+def export_run(
+    run: Run,
+    format: str,
+    path: str | Path | None = None,
+    quantize: bool = False,
+    images: int = 100,
+    data_root: str | Path | None = None,
+) -> dict:
+    """Exports the network of a run and compares the file with it on test images.
+
+    Args:
+        run: The run, of one network.
+        format: As for `drifa_keras.deployment.export`.
+        path: Where to; `export/` in the run folder by default.
+        quantize: As for `drifa_keras.deployment.export`.
+        images: Number of test cases to compare the answers on; 0 for no comparison.
+        data_root: Folder that holds the data sets, where it is no longer the one of
+            the training.
+
+    Returns:
+        Dict of the `path`, the `bytes`, the number of `images` that were compared, and
+        for each of the `tasks` the largest `difference` of a probability and the share
+        of `equal_answers` (by pixel, where a task classifies every pixel). A network
+        that is random at inference is not compared.
+
+    Raises:
+        ValueError: If the run is an ensemble, or as `drifa_keras.deployment.export`.
+        ImportError: If the runtime to compare with is not installed; the file is there
+            all the same.
+    """
+    model = run.load_model()
+    if isinstance(model, Ensemble):
+        raise ValueError(
+            f"{run.folder} holds {len(model.members)} networks: an export is of one. "
+            "Load `model.keras` and pass one of its `members` to "
+            "`drifa_keras.deployment.export`."
+        )
+    if path is None:
+        path = run.folder / "export" / default_name(format)
+    path = export(model, path, format, quantize=quantize)
+    report = {"path": str(path), "bytes": _size(path), "images": 0, "tasks": {}}
+    if images and not seed_states(model, ["draw_generator"]):
+        x = _test_images(run, images, data_root)
+        report["images"] = len(next(iter(x.values())))
+        report["tasks"] = compare_exported(model, load_exported(path), x)
+    return report
+
+
+def compare_exported(model, exported, x) -> dict[str, dict[str, float]]:
+    """How far the answers of an exported network are from those of the original.
+
+    Args:
+        model: The original.
+        exported: Function, as `drifa_keras.deployment.load_exported` returns it.
+        x: Float32 images by modality.
+
+    Returns:
+        Dict of task name to the largest `difference` of a probability and the share of
+        `equal_answers`.
+    """
+    wanted, found = model.predict(x, verbose=0), exported(x)
+    return {
+        task: {
+            "difference": float(np.abs(found[task] - probabilities).max()),
+            "equal_answers": float(
+                (found[task].argmax(-1) == probabilities.argmax(-1)).mean()
+            ),
+        }
+        for task, probabilities in wanted.items()
+    }
+
+
+def _test_images(run, count, data_root):
+    config = run.at(data_root)
+    pairing = read_sources(config)
+    test = read_splits(run, pairing).take(pairing, "test")
+    test = load_images(test, config)
+    batches, _, _ = once(
+        test,
+        image_size=config.data.size,
+        batch_size=config.evaluation.batch_size,
+        seed=config.seed,
+    )
+    return {name: x[:count].astype("float32") for name, x in stacked(batches).items()}
+
+
+def _size(path):
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
