@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers._clip import clip
-from drifa_keras.layers.randomness import DrawGenerator
+from drifa_keras.layers.randomness import DrawGenerator, DrawnSeed
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -74,14 +74,21 @@ class AttentionNoise(keras.layers.Layer):
 
     def _draw(self, x):
         """Noise for every sample, or one noise for all of them while it is held."""
-        held = self.draws.is_held()
-        noise, held_noise = (
-            keras.random.normal(
-                shape, stddev=self.stddev, dtype="float32", seed=self.draws
+        held, seed = self.draws.is_held(), DrawnSeed(self.draws)
+        shape = ops.shape(x)
+
+        def normal(count):
+            return keras.random.normal(
+                (count, *shape[1:]), stddev=self.stddev, dtype="float32", seed=seed
             )
-            for shape in (ops.shape(x), (1, *ops.shape(x)[1:]))
+
+        # Drawing takes a good part of the time of a small network.
+        noise = ops.cond(
+            held,
+            lambda: ops.broadcast_to(normal(1), shape),
+            lambda: normal(shape[0]),
         )
-        return ops.cast(ops.where(held, held_noise, noise), x.dtype)
+        return ops.cast(noise, x.dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -30,6 +30,20 @@ class DrawGenerator(keras.random.SeedGenerator):
         return ops.convert_to_tensor(self.state)[1] >= _HELD
 
 
+class DrawnSeed(keras.random.SeedGenerator):
+    """The next seed of a generator, for several random functions or none.
+
+    The branches of `keras.ops.cond` must not advance a generator; they may share what
+    was drawn before.
+    """
+
+    def __init__(self, generator):
+        self._seed = generator.next()
+
+    def next(self, ordered=True):
+        return self._seed
+
+
 def seed_states(model, kinds=("draw_generator", "seed_generator")):
     """The variables that the random draws of a built model follow from.
 

@@ -154,7 +154,7 @@ class Problem:
         def of_draw(images, labels):
             seed = self._new_seed()
             if loss == "margin":
-                return (), (), self.victim.probabilities(images, seed)
+                return (), (), self.victim.probabilities(images, seed, together=True)
             return self.victim.gradient(images, labels, seed, loss)
 
         def of_batch(*batch):
