@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -55,10 +56,17 @@ Epochs = Annotated[int | None, typer.Option(help="Number of epochs.", min=1)]
 
 
 def main() -> None:
-    """Runs the command; what the user did wrong ends in one line and exit code 1."""
+    """Runs the command; what the user did wrong ends in one line and exit code 1.
+
+    SIGTERM, which SLURM, Kubernetes and Kaggle send before they kill, ends it like
+    Ctrl-C: between two steps, with files that are whole.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.argv[1:] = choose_backend(sys.argv[1:])
         app()
+    except _Terminated:
+        _fail("Stopped by SIGTERM. What was saved stays.", code=143)
     except (ValueError, ImportError, OSError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -69,6 +77,16 @@ def main() -> None:
         if type(error).__module__.startswith("tensorflow") and found:
             _fail(found.group(1))
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    """SIGTERM. Typer makes an exit of its own of a `KeyboardInterrupt`."""
+
+
+def _terminate(number, frame):
+    raise _Terminated
 
 
 def choose_backend(arguments: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -659,6 +660,17 @@ def test_interrupted_training_goes_on(config_file, monkeypatch, tmp_path):
     assert code == 130
     assert "--out mine goes on" in " ".join(out.split())
     assert "epochs = 2, not 3" in failure(*arguments[:-1], 3, folder=tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            recovery.Recovery,
+            "on_train_batch_end",
+            lambda *_, **__: signal.raise_signal(signal.SIGTERM),
+        )
+        code, out, err = drifa(*arguments, folder=tmp_path)
+    assert (code, err) == (143, "drifa: Stopped by SIGTERM. What was saved stays.\n")
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert "Going on after 1 of 2 epochs." in out
     code, out, err = drifa(*arguments, folder=tmp_path)
     assert code == 0, err
     assert "Going on after 1 of 2 epochs." in out
