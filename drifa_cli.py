@@ -193,6 +193,9 @@ def _train(
     dtype: Annotated[
         str | None, typer.Option(help="Dtype policy, such as mixed_bfloat16.")
     ] = None,
+    distribute: Annotated[
+        bool, typer.Option(help="Share each batch among all devices of the machine.")
+    ] = False,
     splits: Annotated[
         Path | None,
         typer.Option(help="Split as another run did: its splits.json."),
@@ -232,6 +235,7 @@ def _train(
         epochs=epochs,
         preset=preset,
         dtype=dtype,
+        distribute=distribute,
         splits=splits,
         allow_leakage=allow_leakage,
         settings=settings,
@@ -248,6 +252,7 @@ def train(
     epochs=None,
     preset=None,
     dtype=None,
+    distribute=False,
     splits=None,
     allow_leakage=False,
     settings=None,
@@ -267,6 +272,7 @@ def train(
         "data.allow_leakage": allow_leakage or None,
         "seed": seed,
         "training.epochs": epochs,
+        "training.distribute": distribute or None,
         "training.dtype": dtype,
         "model.preset": preset,
     }

@@ -124,6 +124,8 @@ class TrainingConfig(Section):
     """What picks the best epoch; a name that contains `loss` is minimised."""
     dtype: str | None = None
     """Dtype policy, such as `mixed_bfloat16`."""
+    distribute: bool = False
+    """Whether all devices of the machine share each batch (JAX, TensorFlow)."""
     jit_compile: bool | None = None
     """Whether to compile with XLA; `None` leaves it off for TensorFlow on CPUs,
     where it makes the first step slower and the others no faster."""

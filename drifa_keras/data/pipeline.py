@@ -85,6 +85,7 @@ def batches(
     class_weights: dict[str, np.ndarray] | None = None,
     training: bool = True,
     drop_remainder: bool | None = None,
+    share_by: int = 1,
 ) -> tf.data.Dataset:
     """Batches for `fit` and `evaluate`.
 
@@ -108,6 +109,9 @@ def batches(
         training: whether this is for training.
         drop_remainder: whether an epoch has only full batches; `training` by
             default.
+        share_by: number of devices that share a batch; one that they cannot share
+            equally is filled up with rows of weight 0, and the others weigh so much
+            more that losses and metrics of a validation stay what they are.
 
     Returns:
         A dataset of `(images, targets, weights)`: modality name to uint8
@@ -140,6 +144,7 @@ def batches(
         )
     steps = steps_per_epoch(pairing, batch_size, pairs_per_epoch, drop_remainder)
     table = _weight_table(pairing, class_weights)
+    growth = 1.0 if training else _growth(len(pairing), batch_size, share_by)
 
     def schedule() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         epoch = first_epoch
@@ -149,10 +154,12 @@ def batches(
                 shares = np.ones(indices.shape, np.float32)
             else:
                 indices, shares = _equal_say(pairing, seed)
+                shares = shares * np.float32(growth)
             for step in range(steps):
                 rows = slice(step * batch_size, (step + 1) * batch_size)
                 words = np.random.SeedSequence([seed, epoch, step]).generate_state(2)
-                yield indices[rows], shares[rows], words.view(np.int32)
+                filled = _filled(indices[rows], shares[rows], share_by)
+                yield *filled, words.view(np.int32)
             epoch += 1
 
     sources = len(pairing.sources)
@@ -371,6 +378,24 @@ def _weight_table(pairing: Pairing, given: dict[str, np.ndarray] | None):
             )
         table[task] = np.append(weights, np.float32(0))
     return table
+
+
+def _filled(indices, shares, share_by):
+    """Rows in a number that can be shared equally; those that are added weigh 0."""
+    missing = -len(indices) % share_by
+    if missing:
+        indices = np.concatenate([indices, indices[:1].repeat(missing, axis=0)])
+        shares = np.concatenate([shares, 0 * shares[:1].repeat(missing, axis=0)])
+    return indices, shares
+
+
+def _growth(rows, batch_size, share_by):
+    """By how much filling its batches up makes an epoch longer.
+
+    Keras divides a sum of weighted losses by the number of rows, whatever they weigh.
+    """
+    sizes = np.diff([*range(0, rows, batch_size), rows])
+    return 1 + (-sizes % share_by).sum() / rows
 
 
 def _equal_say(pairing: Pairing, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Training: the paper's recipe, and whole runs from a configuration."""
 
 from drifa_keras.training.adversarial import adversarial_training
+from drifa_keras.training.distribution import distributed, synchronize
 from drifa_keras.training.ensemble import train_ensemble
 from drifa_keras.training.recipe import compile_model, fit
 from drifa_keras.training.recovery import epochs_done
@@ -10,9 +11,11 @@ __all__ = [
     "Prepared",
     "adversarial_training",
     "compile_model",
+    "distributed",
     "epochs_done",
     "fit",
     "prepare",
+    "synchronize",
     "train",
     "train_ensemble",
 ]

@@ -9,7 +9,13 @@ import keras
 
 from drifa_keras.configs import Config
 from drifa_keras.runs import STATE, Run, read_sources, require_same, unfinished_run
-from drifa_keras.training.train import begin_run, build_model, fit_run, prepare
+from drifa_keras.training.train import (
+    begin_run,
+    build_model,
+    devices_of,
+    fit_run,
+    prepare,
+)
 from drifa_keras.uncertainty import Ensemble
 from drifa_keras.uncertainty.ensemble import member_name, write_manifest
 
@@ -56,14 +62,15 @@ def train_ensemble(
             require_same(Run.open(member), of_member)
             continue
         keras.utils.set_random_seed(of_member.seed)
-        model = build_model(of_member, pairing)
-        if prepared is None:
-            prepared = prepare(config, pairing, run, verbose)
-            pairing = prepared.pairing
-            run = begin_run(config, folder, prepared)
-        if verbose != 0:
-            print(f"Member {number + 1} of {members}, seed {of_member.seed}")
-        fit_run(of_member, member, model, prepared, verbose)
+        with devices_of(of_member) as devices:
+            model = build_model(of_member, pairing)
+            if prepared is None:
+                prepared = prepare(config, pairing, run, verbose)
+                pairing = prepared.pairing
+                run = begin_run(config, folder, prepared)
+            if verbose != 0:
+                print(f"Member {number + 1} of {members}, seed {of_member.seed}")
+            fit_run(of_member, member, model, prepared, verbose, devices)
     write_manifest(folder, members)
     Ensemble.load(folder, name="ensemble").save(run.model_path)
     shutil.rmtree(folder / STATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ from drifa_keras.runs import (
     read_splits,
     split_sources,
     unfinished_run,
+)
+from drifa_keras.training.distribution import (
+    check_batch_size,
+    distributed,
+    synchronize,
 )
 from drifa_keras.training.recipe import compile_model, fit
 from drifa_keras.training.recovery import epochs_done
@@ -69,10 +75,11 @@ def train(
     run = unfinished_run(config, folder)
     keras.utils.set_random_seed(config.seed)
     pairing = read_sources(config) if prepared is None else prepared.pairing
-    model = build_model(config, pairing)
-    if prepared is None:
-        prepared = prepare(config, pairing, run, verbose)
-    return fit_run(config, folder, model, prepared, verbose)
+    with devices_of(config) as devices:
+        model = build_model(config, pairing)
+        if prepared is None:
+            prepared = prepare(config, pairing, run, verbose)
+        return fit_run(config, folder, model, prepared, verbose, devices)
 
 
 def prepare(
@@ -113,7 +120,27 @@ def begin_run(config: Config, folder: str | Path, prepared: Prepared) -> Run:
     return run
 
 
-def fit_run(config: Config, folder, model, prepared: Prepared, verbose):
+@contextlib.contextmanager
+def devices_of(config: Config):
+    """Where a configuration is trained: a context of the number of devices.
+
+    Raises:
+        ValueError: As `distributed`, or if a batch cannot be shared equally.
+    """
+    if not config.training.distribute:
+        yield 1
+        return
+    if config.training.adversarial is not None:
+        raise ValueError(
+            "Adversarial training runs on a single device. Leave out "
+            "training.distribute, or training.adversarial."
+        )
+    with distributed() as devices:
+        check_batch_size(config.training.batch_size, devices)
+        yield devices
+
+
+def fit_run(config: Config, folder, model, prepared: Prepared, verbose, devices=1):
     """Makes the run folder of a model, and trains the model.
 
     Args:
@@ -122,10 +149,13 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose):
         model: What `build_model` made.
         prepared: The data.
         verbose: As in `keras.Model.fit`.
+        devices: Number of devices that share a batch.
 
     Returns:
         The `Run`.
     """
+    if devices > 1:
+        synchronize(model)
     run = begin_run(config, folder, prepared)
     train_pairs = prepared.splits.take(prepared.pairing, "train")
     val_pairs = prepared.splits.take(prepared.pairing, "val")
@@ -162,6 +192,7 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose):
             image_size=config.data.size,
             batch_size=config.evaluation.batch_size,
             training=False,
+            share_by=devices,
         ),
         epochs=settings.epochs,
         steps_per_epoch=steps,
