@@ -46,6 +46,8 @@ def main():
         print(f"\n{task}, {found['images']} images\n")
         print("| network | trained on | seeds | clean | " + " | ".join(names) + " |")
         print("|---" * (4 + len(names)) + "|")
+        always = [f"{found['majority']:.3f}"] * (1 + len(names))
+        print(f"| always the most frequent class | | | {' | '.join(always)} |")
         for (preset, training), reports in rows.items():
             cells = [_mean([r["tasks"][task]["clean"]["value"] for r in reports])]
             for place in range(len(sizes)):

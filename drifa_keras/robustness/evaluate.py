@@ -114,11 +114,12 @@ def evaluate(
 
     Returns:
         A JSON-able dict: the settings; for each of the `tasks` the number of `images`,
-        `clean` accuracy, `attacks` (each with `attack`, `eps`, `aim`, `changed`,
-        `draws` and `accuracy`), `union` (for each `eps`) and `steps`; and `checks`.
-        An accuracy is a dict of `value` and its 95 % Wilson `interval`; for a random
-        classifier also `single`, the mean accuracy of one draw, and `spread`, its
-        standard deviation.
+        the share of the most frequent class (`majority`: whoever always answers it
+        cannot be attacked), `clean` accuracy, `attacks` (each with `attack`, `eps`,
+        `aim`, `changed`, `draws` and `accuracy`), `union` (for each `eps`) and `steps`;
+        and `checks`. An accuracy is a dict of `value` and its 95 % Wilson `interval`;
+        for a random classifier also `single`, the mean accuracy of one draw, and
+        `spread`, its standard deviation.
 
     Raises:
         ValueError: As `Attack.__call__`.
@@ -172,6 +173,7 @@ def evaluate(
     for task in trial.tasks:
         report["tasks"][task] = {
             "images": int((trial.problem.labels[task] >= 0).sum()),
+            "majority": _majority(trial.problem.labels[task]),
             "clean": trial.accuracy(trial.clean, task),
             "attacks": [
                 {
@@ -409,6 +411,12 @@ def _verdicts(trial, task, main, checks):
         verdicts.append(verdict("straight through", gap, gap >= -tolerance))
         verdicts.append(verdict("frozen", value(checks["frozen"]), None))
     return verdicts
+
+
+def _majority(labels) -> float | None:
+    """The share of the most frequent class."""
+    known = labels[labels >= 0]
+    return float(np.bincount(known).max() / len(known)) if len(known) else None
 
 
 def _share(right) -> dict:

@@ -200,6 +200,9 @@ def test_a_task_without_labels_and_one_that_is_always_wrong(linear):
     report = evaluate(linear.model, x, y, SIZES[:1], {"FGSM": FGSM()})
     assert report["tasks"]["u"]["images"] == 0
     assert report["tasks"]["u"]["clean"] == {"value": None, "interval": None}
+    assert report["tasks"]["u"]["majority"] is None
+    counts = np.bincount(y["t"])
+    assert report["tasks"]["t"]["majority"] == pytest.approx(counts.max() / 12)
     assert report["tasks"]["t"]["clean"]["value"] == 0
     assert {check["task"] for check in report["checks"]} == {"t"}
     assert json.loads(json.dumps(report)) == report

@@ -106,6 +106,9 @@ def _of_task(task, report, figures):
     rows = [["none", *[measured(found["clean"])] * len(sizes)]]
     rows += [[name, *(measured(cells[name, eps]) for eps in sizes)] for name in names]
     rows.append(["all", *(measured(entry["accuracy"]) for entry in found["union"])])
+    if found.get("majority") is not None:  # runs of older versions lack it
+        always = number(found["majority"])
+        rows.append(["always the most frequent class", *[always] * len(sizes)])
     yield Table(
         f"{task}: accuracy under attack, with 95 % intervals",
         ["attack", *(f"eps {eps * 255:g}/255" for eps in sizes)],
