@@ -5,9 +5,9 @@
 Reads the `robustness.json` that `drifa attack` wrote. Runs of the same network, trained
 in the same way, are one row. What counts is what survives every attack of at most that
 size; a random network answers with the mean of its draws. The second table has the
-accuracy of random networks against the draws behind a gradient, the third what checks
-found. `--json` keeps what they are made of in one file, from which the same tables can
-be printed without the runs:
+accuracy of random networks against the draws behind a gradient, the third the checks
+that do not hold. `--json` keeps what they are made of in one file, from which the same
+tables can be printed without the runs:
 
     python benchmarks/summarize_robustness.py runs/* --json robustness.json
     python benchmarks/summarize_robustness.py robustness.json
@@ -30,7 +30,7 @@ def main():
     arguments = parser.parse_args()
     entries = [entry for path in arguments.runs for entry in _read(Path(path))]
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(entries, indent=1) + "\n")
+        Path(arguments.json).write_text(json.dumps(entries) + "\n")
     rows = defaultdict(list)
     for entry in entries:
         report = entry["report"]
@@ -102,8 +102,7 @@ def _print_draws(rows, first):
 
 
 def _print_checks(rows):
-    print("\n| network | trained on | task | check | value | holds |")
-    print("|---" * 6 + "|")
+    lines, held, count = [], 0, 0
     for (preset, training), reports in rows.items():
         checks = defaultdict(list)
         for report in reports:
@@ -111,9 +110,18 @@ def _print_checks(rows):
                 checks[check["task"], check["check"]].append(check)
         for (task, name), found in checks.items():
             values = _mean([check["value"] for check in found])
-            holds = [check["holds"] for check in found]
-            verdict = "-" if None in holds else f"{sum(holds)} of {len(holds)}"
-            print(f"| {preset} | {training} | {task} | {name} | {values} | {verdict} |")
+            holds = [check["holds"] for check in found if check["holds"] is not None]
+            held, count = held + sum(holds), count + len(holds)
+            if not holds or not all(holds):
+                verdict = f"{sum(holds)} of {len(holds)}" if holds else "-"
+                lines.append([preset, training, task, name, values, verdict])
+    print(
+        f"\n{held} of {count} checks hold. Those that do not, and what is no verdict:\n"
+    )
+    print("| network | trained on | task | check | value | holds |")
+    print("|---" * 6 + "|")
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
 
 
 def _training(report):
