@@ -97,12 +97,17 @@ class Run:
             )
         content = read_yaml(path)
         resolved = content.pop("resolved", {}) if isinstance(content, dict) else {}
-        if "class_names" not in resolved:
+        try:
+            names = {
+                str(task): tuple(map(str, names))
+                for task, names in resolved["class_names"].items()
+            }
+            leakage = tuple(map(str, resolved.get("leakage", ())))
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} lacks the section `resolved` that `drifa train` writes."
-            )
-        names = {task: tuple(names) for task, names in resolved["class_names"].items()}
-        leakage = tuple(resolved.get("leakage", ()))
+                f"{path} lacks the section `resolved` that `drifa train` writes, or "
+                "holds another in its place."
+            ) from error
         return cls(folder, parse_config(content, str(path)), names, leakage)
 
     def at(self, data_root: str | Path | None) -> Config:
@@ -121,14 +126,28 @@ class Run:
                 f"{self.folder} has no model.keras: the training did not finish an "
                 "epoch. Train again."
             )
-        return keras.models.load_model(self.model_path)
+        try:
+            return keras.models.load_model(self.model_path)
+        # What a damaged file raises depends on where in it the damage is.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{self.model_path} cannot be loaded ({type(error).__name__}: "
+                f"{reason}). It is damaged, or was written by another version: "
+                f"config.yaml names those of the training. Train again."
+            ) from error
 
     def read_json(self, name: str):
         """Reads a JSON file of the folder."""
         path = self.folder / name
         if not path.is_file():
             raise ValueError(f"{self.folder} has no {name}. Train again.")
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is not valid JSON ({error}). Train again."
+            ) from error
 
     def write_json(self, name: str, content) -> Path:
         """Writes a JSON file into the folder."""

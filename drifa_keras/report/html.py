@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import zipfile
+import zlib
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +21,18 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _PIXELS = 96
 # Wider figures scroll on a phone.
 _WIDE = 560
+
+
+# What comes of files whose content is not that of a run.
+_NOT_AS_WRITTEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_report(run: Run, path: str | Path | None = None) -> Path:
@@ -39,7 +53,14 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
     """
     path = run.folder / "report.html" if path is None else Path(path)
     contents = Contents(run)
-    sections = [section(contents) for section in SECTIONS]
+    try:
+        sections = [section(contents) for section in SECTIONS]
+    except _NOT_AS_WRITTEN as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"A file of {run.folder} is not what `drifa` wrote there "
+            f"({type(error).__name__}: {reason}). Run the command that writes it again."
+        ) from error
     path.write_text(render(f"Report on {run.config.name}", sections), encoding="utf-8")
     return path
 
