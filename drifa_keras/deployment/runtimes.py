@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-_SUFFIXES = {".onnx": "onnx", ".tflite": "litert", ".pt2": "torch"}
-
 
 def load_exported(path: str | Path) -> Callable:
     """Loads an exported network into its runtime.
@@ -30,10 +28,10 @@ def load_exported(path: str | Path) -> Callable:
     path = Path(path)
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return _saved_model(path)
-    if path.suffix not in _SUFFIXES or not path.is_file():
+    if path.suffix not in _LOADERS or not path.is_file():
         raise ValueError(
             f"{path} is no exported network: expected the folder of a SavedModel or a "
-            f"file that ends with {', '.join(_SUFFIXES)}."
+            f"file that ends with {', '.join(_LOADERS)}."
         )
     return _LOADERS[path.suffix](path)
 

@@ -129,6 +129,20 @@ def network_of(run: Run):
     return model.members[0] if isinstance(model, uncertainty.Ensemble) else model
 
 
+def shown_once(run: Run, data_root: str | Path | None = None, progress: bool = False):
+    """The test split of a run, and what `once` makes of it with the run's seed."""
+    config = run.at(data_root)
+    pairing = read_sources(config)
+    test = read_splits(run, pairing).take(pairing, "test")
+    test = load_images(test, config, progress=progress)
+    return test, once(
+        test,
+        image_size=config.data.size,
+        batch_size=config.evaluation.batch_size,
+        seed=config.seed,
+    )
+
+
 def stacked(batches) -> dict[str, np.ndarray]:
     """The images of all batches of `once`, by modality."""
     read = list(batches.as_numpy_iterator())

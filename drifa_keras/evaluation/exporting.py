@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from drifa_keras.data import once
 from drifa_keras.deployment import default_name, export, load_exported
-from drifa_keras.evaluation.evaluate import stacked
+from drifa_keras.evaluation.evaluate import shown_once, stacked
 from drifa_keras.layers import seed_states
-from drifa_keras.runs import Run, load_images, read_sources, read_splits
+from drifa_keras.runs import Run
 from drifa_keras.uncertainty import Ensemble
 
 
@@ -56,7 +55,8 @@ def export_run(
     path = export(model, path, format, quantize=quantize)
     report = {"path": str(path), "bytes": _size(path), "images": 0, "tasks": {}}
     if images and not seed_states(model, ["draw_generator"]):
-        x = _test_images(run, images, data_root)
+        _, (batches, _, _) = shown_once(run, data_root)
+        x = {m: a[:images].astype("float32") for m, a in stacked(batches).items()}
         report["images"] = len(next(iter(x.values())))
         report["tasks"] = compare_exported(model, load_exported(path), x)
     return report
@@ -84,20 +84,6 @@ def compare_exported(model, exported, x) -> dict[str, dict[str, float]]:
         }
         for task, probabilities in wanted.items()
     }
-
-
-def _test_images(run, count, data_root):
-    config = run.at(data_root)
-    pairing = read_sources(config)
-    test = read_splits(run, pairing).take(pairing, "test")
-    test = load_images(test, config)
-    batches, _, _ = once(
-        test,
-        image_size=config.data.size,
-        batch_size=config.evaluation.batch_size,
-        seed=config.seed,
-    )
-    return {name: x[:count].astype("float32") for name, x in stacked(batches).items()}
 
 
 def _size(path):

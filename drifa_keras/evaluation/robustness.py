@@ -14,9 +14,8 @@ import numpy as np
 from keras import tree
 
 from drifa_keras import robustness
-from drifa_keras.data import once
-from drifa_keras.evaluation.evaluate import network_of, stacked
-from drifa_keras.runs import Run, load_images, read_sources, read_splits
+from drifa_keras.evaluation.evaluate import network_of, shown_once, stacked
+from drifa_keras.runs import Run
 
 _PROTOCOLS = {"light": robustness.LIGHT, "full": robustness.FULL}
 _EXAMPLES = 4
@@ -81,7 +80,7 @@ def attack_run(
         raise ValueError(
             f"`images` must be an integer of at least 1. Received: {images!r}."
         )
-    config = run.at(data_root)
+    config = run.config
     model = network_of(run)
     other = None if surrogate is None else network_of(surrogate)
     outcomes = _Outcomes(
@@ -140,23 +139,14 @@ def labelled_cases(
         Tuple of the images by modality, float32, and the labels by task, -1 where a
         case is only a partner.
     """
-    config = run.at(data_root)
-    pairing = read_sources(config)
-    test = read_splits(run, pairing).take(pairing, "test")
-    test = load_images(test, config, progress=progress)
-    batches, indices, counted = once(
-        test,
-        image_size=config.data.size,
-        batch_size=config.evaluation.batch_size,
-        seed=config.seed,
-    )
+    test, (batches, indices, counted) = shown_once(run, data_root, progress)
     labels = {}
     for task in test.tasks:
         column = test.source_of_task(task)
         of_row = test.sources[column].targets[task][indices[:, column]]
         labels[task] = np.where(counted[:, column], of_row, -1)
     known = np.sum([values >= 0 for values in labels.values()], axis=0)
-    some = np.random.default_rng(config.seed).permutation(len(indices))
+    some = np.random.default_rng(run.config.seed).permutation(len(indices))
     rows = some[np.argsort(-known[some], kind="stable")][:count]
     images = {
         name: array[rows].astype("float32") for name, array in stacked(batches).items()
