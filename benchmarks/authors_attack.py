@@ -51,15 +51,18 @@ def main():
     )
     count = len(next(iter(x.values())))
     print(f"{run.config.model.preset}, {count} cases, eps 4/255; draws behind each\n")
-    print("| task | attack | gradient | answer | accuracy |")
-    print("|---" * 5 + "|")
+    print("| task | attack | gradient | answer | accuracy | of what was right |")
+    print("|---" * 6 + "|")
     for task in y:
         for report, votes in ((theirs, 1), (ours, 10)):
             found = report["tasks"][task]
-            show(task, "none", "", votes, found["clean"])
+            clean = found["clean"]["value"]
+            show(task, "none", "", votes, found["clean"], clean)
             for entry in found["attacks"]:
-                show(task, entry["attack"], entry["draws"], votes, entry["accuracy"])
-        show(task, "all of ours", "", 10, ours["tasks"][task]["union"][0]["accuracy"])
+                name, k = entry["attack"], entry["draws"]
+                show(task, name, k, votes, entry["accuracy"], clean)
+        survived = ours["tasks"][task]["union"][0]["accuracy"]
+        show(task, "all of ours", "", 10, survived, clean)
     passing = straight_through(model, x, y, max(arguments.draws), run.config.seed)
     for task, accuracy in passing.items():
         print(f"{task}: PGD-20 whose gradients pass the clips leaves {accuracy:.3f}")
@@ -78,10 +81,11 @@ def straight_through(model, x, y, draws, seed):
     }
 
 
-def show(task, attack, draws, votes, accuracy):
+def show(task, attack, draws, votes, accuracy, clean):
     low, high = accuracy["interval"]
     value = f"{accuracy['value']:.3f} ({low:.3f} to {high:.3f})"
-    print(f"| {task} | {attack} | {draws} | {votes} | {value} |")
+    share = f"{accuracy['value'] / clean:.0%}" if clean else ""
+    print(f"| {task} | {attack} | {draws} | {votes} | {value} | {share} |")
 
 
 if __name__ == "__main__":

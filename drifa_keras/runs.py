@@ -142,16 +142,22 @@ class Run:
         path = self.folder / name
         if not path.is_file():
             raise ValueError(f"{self.folder} has no {name}. Train again.")
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is not valid JSON ({error}). Train again."
-            ) from error
+        return read_json(path)
 
     def write_json(self, name: str, content) -> Path:
         """Writes a JSON file into the folder."""
         return write_text(self.folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path):
+    """Reads a JSON file, or raises a one-line `ValueError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}). Delete it, and run the command that "
+            "writes it again."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> Path:

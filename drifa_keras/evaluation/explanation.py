@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from drifa_keras import explain, uncertainty
-from drifa_keras.data import once
-from drifa_keras.evaluation.evaluate import network_of, rows_of_task, stacked
+from drifa_keras.evaluation.evaluate import (
+    network_of,
+    rows_of_task,
+    shown_once,
+    stacked,
+)
 from drifa_keras.evaluation.segmentation import foreground_dice
-from drifa_keras.runs import Run, load_images, read_sources, read_splits
+from drifa_keras.runs import Run
 
 # More would take minutes, and neither show more nor change a mean by much.
 _POINTS, _EFFECTS = 1000, 200
@@ -59,15 +63,9 @@ def explain_run(
         raise ValueError(
             f"`cases` must be an integer of at least 1. Received: {cases!r}."
         )
-    config = run.at(data_root)
-    pairing = read_sources(config)
-    test = read_splits(run, pairing).take(pairing, "test")
-    test = load_images(test, config, progress=verbose != 0)
+    config = run.config
+    test, (batches, indices, counted) = shown_once(run, data_root, verbose != 0)
     model = network_of(run)
-    batch_size = config.evaluation.batch_size
-    batches, indices, counted = once(
-        test, image_size=config.data.size, batch_size=batch_size, seed=config.seed
-    )
     images = stacked(batches)
     answers = [task for task in test.tasks if task not in test.maps]
     predicted = model.predict(images, verbose=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from drifa_keras.configs import Config
 from drifa_keras.configs.schema import read_yaml
-from drifa_keras.runs import Run
+from drifa_keras.runs import Run, read_json
 
 # All at once, as each time replaces what the one before wrote.
 EVALUATE = "evaluate --baselines --missing"
@@ -108,7 +107,9 @@ class Contents:
     @cached_property
     def audits(self) -> list[dict]:
         """What `drifa data audit` found, in any folder of the run."""
-        return [_read(path) for path in sorted(self.run.folder.glob("*/audit.json"))]
+        return [
+            read_json(path) for path in sorted(self.run.folder.glob("*/audit.json"))
+        ]
 
     def command(self, command: str) -> str:
         """A command of `drifa` for this run, to be pasted into a shell."""
@@ -116,7 +117,7 @@ class Contents:
 
     def _json(self, name):
         path = self.run.folder / name
-        return _read(path) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def _arrays(self, name):
         path = self.run.folder / name
@@ -124,16 +125,6 @@ class Contents:
             return None
         with np.load(path) as arrays:
             return dict(arrays)
-
-
-def _read(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}). Delete it, and run the command that "
-            "writes it again."
-        ) from error
 
 
 def _history(folder: Path) -> dict[str, np.ndarray]:
