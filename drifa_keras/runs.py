@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -172,7 +173,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         write(part)
         return move_whole(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that takes nothing any more
+            part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what `write_whole` left in a folder when its process was killed."""
+    for part in folder.glob(".*-*"):
+        if part.name[1:].partition("-")[0].isdecimal():
+            part.unlink()
 
 
 def move_whole(part: Path, path: Path) -> Path:
@@ -221,7 +230,7 @@ def require_same(run: Run, config: Config) -> None:
 
 
 def require_free(folder: str | Path) -> Path:
-    """Returns the path of a run folder to make; a `ValueError` if it is taken.
+    """Returns the path of a run folder to make; a `ValueError` if that cannot be.
 
     A folder in which a training was interrupted is not taken.
     """
@@ -232,6 +241,12 @@ def require_free(folder: str | Path) -> Path:
         raise ValueError(
             f"The run folder {folder} exists already and is never overwritten. "
             "Choose another with --out, or move it away."
+        )
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise ValueError(
+            f"Nothing can be written to {there}, in which the run folder {folder} is "
+            "to be. Choose another with --out, or make it writable."
         )
     return folder
 

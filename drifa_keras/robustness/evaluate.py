@@ -21,12 +21,16 @@ from drifa_keras.robustness.gradient_attacks import BIM, FGSM, MIFGSM, PGD
 from drifa_keras.robustness.random_noise import RandomNoise
 from drifa_keras.robustness.square import Square
 
-LIGHT = {"FGSM": FGSM(), "PGD-20": PGD(20), "Square-500": Square(500)}
+LIGHT = {
+    "PGD-20": PGD(20),
+    "APGD-CE-100": APGD("ce", 100),
+    "Square-500": Square(500),
+}
 FULL = {
+    "PGD-20x5": PGD(20, restarts=5),
     "FGSM": FGSM(),
     "BIM-10": BIM(10),
     "MI-FGSM-10": MIFGSM(10),
-    "PGD-20x5": PGD(20, restarts=5),
     "PGD-100": PGD(100),
     "APGD-CE-100": APGD("ce", 100),
     "APGD-DLR-100": APGD("dlr", 100),
@@ -94,10 +98,11 @@ def evaluate(
         x: Images.
         y: Labels, -1 where unknown.
         eps: Largest changes in the maximum norm, as shares of `bounds`.
-        attacks: Name to attack; FGSM, PGD with 20 steps and Square with 500 queries
-            by default.
-        draws: For a random classifier, numbers of draws behind each gradient (EOT).
-            Attacks without gradients take the first.
+        attacks: Name to attack; PGD of 20 steps, APGD of 100 with the cross-entropy
+            and Square of 500 queries by default.
+        draws: For a random classifier, numbers of draws behind each gradient or answer
+            that an attack sees (EOT). The first attack is made with each of them, to
+            show where more no longer help, the others with the most.
         votes: Draws behind each answer of a random classifier.
         each_task: Whether to attack every task by itself beside their sum.
         each_modality: Whether to change every modality by itself, too. A change of
@@ -140,8 +145,8 @@ def evaluate(
         for size in sizes
         for task in _alone(trial.tasks, each_task)
         for modality in _alone(trial.modalities, each_modality)
-        for name, attack in attacks.items()
-        for k in (draws if hasattr(attack, "steps") else draws[:1])
+        for number, (name, attack) in enumerate(attacks.items())
+        for k in (draws[-1:] if number else draws)
     ]
     checks = {}
     if check_at is not None:
@@ -361,8 +366,8 @@ def _check_cells(eps, draws, random, transfer):
         # From the clean image: a random start so far off is lost in one colour.
         "unbounded": _Cell(PGD(50, random_start=False), _HUGE, many),
         "single step": _Cell(FGSM(), eps, many),
-        "gradient free": _Cell(Square(500), eps, draws[0]),
-        "random noise": _Cell(RandomNoise(restarts=10), eps, draws[0]),
+        "gradient free": _Cell(Square(500), eps, many),
+        "random noise": _Cell(RandomNoise(restarts=10), eps, many),
     }
     if transfer:
         cells["transfer"] = _Cell(PGD(20), eps, 1, variant="transfer")

@@ -19,6 +19,7 @@ from drifa_keras.runs import (
     load_images,
     read_sources,
     read_splits,
+    remove_parts,
     split_sources,
     unfinished_run,
 )
@@ -117,6 +118,8 @@ def begin_run(config: Config, folder: str | Path, prepared: Prepared) -> Run:
         splits, names = prepared.splits, prepared.pairing.class_names
         run = Run.create(config, names, folder, splits.leakage)
         splits.write(run, prepared.pairing)
+    else:
+        remove_parts(run.folder)
     return run
 
 
