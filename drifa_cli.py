@@ -8,6 +8,7 @@ without either.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -67,7 +68,9 @@ def main() -> None:
         app()
     except _Terminated:
         _fail("Stopped by SIGTERM. What was saved stays.", code=143)
-    except (ValueError, ImportError, OSError) as error:
+    except OSError as error:
+        _fail(_REMEDIES.get(error.errno, "{}").format(error))
+    except (ValueError, ImportError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("Interrupted.", code=130)
@@ -79,6 +82,15 @@ def main() -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+_GO_ON = "What was saved stays: the same command goes on with it."
+_REMEDIES = {
+    errno.ENOSPC: f"{{}}. Free some space on the disk. {_GO_ON}",
+    errno.EDQUOT: f"{{}}. Free some of your space on the disk. {_GO_ON}",
+    errno.EROFS: f"{{}}. Make the disk writable again. {_GO_ON}",
+    errno.EACCES: f"{{}}. Make it writable. {_GO_ON}",
+}
 
 
 class _Terminated(BaseException):
