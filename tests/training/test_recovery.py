@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import keras
 import numpy as np
 import pytest
+import yaml
 
 from drifa_keras.runs import STATE, Run
 from drifa_keras.training import epochs_done, train, train_ensemble
@@ -227,22 +229,50 @@ train(parse_config(yaml.safe_load(open(sys.argv[1]))), sys.argv[2], verbose=0)
 """
 
 
+def require_whole(folder):
+    """Every file of a run folder can be read to its end."""
+    for path in folder.rglob("*"):
+        # What is written, before it is moved to its place.
+        part = path.name.startswith(".") or path == folder / STATE / "model.keras"
+        if path.is_dir() or part:
+            continue
+        if path.suffix == ".csv":
+            with path.open(newline="") as file:
+                assert all(None not in row.values() for row in csv.DictReader(file))
+        elif path.suffix in (".npz", ".keras"):
+            assert zipfile.ZipFile(path).testzip() is None
+        else:
+            assert yaml.safe_load(path.read_text()) is not None  # JSON is YAML
+
+
 @pytest.mark.large
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_killed_again_and_again(make_config, tmp_path):
-    config = make_config(modalities=["ct"], arguments=DROPOUT, epochs=6)
+def test_killed_at_twenty_random_moments(make_config, tmp_path):
+    config = make_config(modalities=["ct"], arguments=DROPOUT, epochs=300)
     whole = train(config, tmp_path / "whole", verbose=0)
     (tmp_path / "config.json").write_text(json.dumps(config.model_dump(mode="json")))
+    folder = tmp_path / "parts"
     command = [
         *(sys.executable, "-c", SCRIPT),
-        *(str(tmp_path / "config.json"), str(tmp_path / "parts")),
+        *(str(tmp_path / "config.json"), str(folder)),
     ]
-    for done in (1, 2, 4):
+    rng, reached, startup = np.random.default_rng(0), [], 0.0
+    for kill in range(20):
+        begun, start = epochs_done(folder), time.monotonic()
         process = subprocess.Popen(command)
-        while epochs_done(tmp_path / "parts") < done:
-            assert process.poll() is None
-            time.sleep(0.01)
+        if startup and kill % 4 == 0:  # while it begins
+            time.sleep(rng.uniform(0, startup))
+        else:  # within the next epochs
+            while epochs_done(folder) == begun:
+                assert process.poll() is None
+                time.sleep(0.01)
+            startup = time.monotonic() - start
+            time.sleep(rng.uniform(0, 0.5))
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
+        require_whole(folder)
+        reached.append(epochs_done(folder))
+    assert len(set(reached)) > 10
     subprocess.run(command, check=True)
-    assert_same_end(whole, Run.open(tmp_path / "parts"))
+    assert_same_end(whole, Run.open(folder))
