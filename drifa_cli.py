@@ -567,10 +567,17 @@ def _export(
 
     report = export_run(Run.open(run), form, out, quantize, images, data_root)
     for task, found in report["tasks"].items():
+        accuracies = ""
+        if "accuracy" in found:
+            accuracies = (
+                f"; accuracy {found['accuracy']:.3f}, exported "
+                f"{found['exported_accuracy']:.3f}"
+            )
         console.print(
             f"{task}: {found['equal_answers']:.1%} of the answers are equal, "
             f"probabilities differ by at most {found['difference']:.1e} "
-            f"({report['images']} test cases)"
+            f"({report['images']} test cases){accuracies}",
+            soft_wrap=True,
         )
     if not report["tasks"]:
         console.print("Not compared with the network.")

@@ -116,6 +116,12 @@ def export(
             f"{model.dtype_policy.compute_dtype}. Build one with dtype='float32' and "
             "give it the weights."
         )
+    if format == "onnx":  # of which Keras wants the network called before
+        model(
+            keras.tree.map_structure(
+                lambda x: keras.ops.zeros((1, *x.shape[1:]), x.dtype), model.input
+            )
+        )
     options = {}
     if quantize:
         import tensorflow as tf

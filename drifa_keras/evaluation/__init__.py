@@ -4,6 +4,7 @@ from drifa_keras.evaluation.baselines import baseline_predictions
 from drifa_keras.evaluation.evaluate import (
     TaskPredictions,
     evaluate,
+    labelled_cases,
     predict_test,
     summarize,
 )
@@ -16,7 +17,7 @@ from drifa_keras.evaluation.map_uncertainty import (
 )
 from drifa_keras.evaluation.metrics import METRICS, classification_metrics
 from drifa_keras.evaluation.quantify import evaluate_uncertainty, predict_passes
-from drifa_keras.evaluation.robustness import attack_run, labelled_cases
+from drifa_keras.evaluation.robustness import attack_run
 from drifa_keras.evaluation.segmentation import (
     MapPredictions,
     map_predictions,

@@ -143,6 +143,43 @@ def shown_once(run: Run, data_root: str | Path | None = None, progress: bool = F
     )
 
 
+def labelled_cases(
+    run: Run,
+    count: int = 200,
+    data_root: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Test cases of a run, those first that have labels for all tasks.
+
+    Args:
+        run: The run.
+        count: Number of cases.
+        data_root: Folder that holds the data sets, where it is no longer the one of
+            the training.
+        progress: Whether to show that images are read.
+
+    Returns:
+        Tuple of the images by modality, float32, and the labels by task, of cases or
+        of pixels, -1 where a case is only a partner.
+    """
+    test, (batches, indices, counted) = shown_once(run, data_root, progress)
+    labels = {}
+    for task in test.tasks:
+        column = test.source_of_task(task)
+        labels[task] = test.sources[column].targets[task][indices[:, column]]
+        labels[task][~counted[:, column]] = -1
+    known = sum(
+        (values >= 0).any(axis=tuple(range(1, values.ndim))).astype(int)
+        for values in labels.values()
+    )
+    some = np.random.default_rng(run.config.seed).permutation(len(indices))
+    rows = some[np.argsort(-known[some], kind="stable")][:count]
+    images = {
+        name: array[rows].astype("float32") for name, array in stacked(batches).items()
+    }
+    return images, {task: values[rows] for task, values in labels.items()}
+
+
 def stacked(batches) -> dict[str, np.ndarray]:
     """The images of all batches of `once`, by modality."""
     read = list(batches.as_numpy_iterator())

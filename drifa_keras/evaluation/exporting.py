@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from drifa_keras.deployment import default_name, export, load_exported
-from drifa_keras.evaluation.evaluate import shown_once, stacked
+from drifa_keras.evaluation.evaluate import labelled_cases
 from drifa_keras.layers import seed_states
 from drifa_keras.runs import Run
 from drifa_keras.uncertainty import Ensemble
@@ -34,9 +34,8 @@ def export_run(
 
     Returns:
         Dict of the `path`, the `bytes`, the number of `images` that were compared, and
-        for each of the `tasks` the largest `difference` of a probability and the share
-        of `equal_answers` (by pixel, where a task classifies every pixel). A network
-        that is random at inference is not compared.
+        for each of the `tasks` what `compare_exported` found, by pixel where a task
+        classifies every pixel. A network that is random at inference is not compared.
 
     Raises:
         ValueError: If the run is an ensemble, or as `drifa_keras.deployment.export`.
@@ -55,35 +54,41 @@ def export_run(
     path = export(model, path, format, quantize=quantize)
     report = {"path": str(path), "bytes": _size(path), "images": 0, "tasks": {}}
     if images and not seed_states(model, ["draw_generator"]):
-        _, (batches, _, _) = shown_once(run, data_root)
-        x = {m: a[:images].astype("float32") for m, a in stacked(batches).items()}
+        x, y = labelled_cases(run, images, data_root)
         report["images"] = len(next(iter(x.values())))
-        report["tasks"] = compare_exported(model, load_exported(path), x)
+        report["tasks"] = compare_exported(model, load_exported(path), x, y)
     return report
 
 
-def compare_exported(model, exported, x) -> dict[str, dict[str, float]]:
+def compare_exported(model, exported, x, y=None) -> dict[str, dict[str, float]]:
     """How far the answers of an exported network are from those of the original.
 
     Args:
         model: The original.
         exported: Function, as `drifa_keras.deployment.load_exported` returns it.
         x: Float32 images by modality.
+        y: Labels by task, -1 where unknown, for the accuracies.
 
     Returns:
         Dict of task name to the largest `difference` of a probability and the share of
-        `equal_answers`.
+        `equal_answers`; with labels also the `accuracy` of the original and that of the
+        exported network, `exported_accuracy`.
     """
     wanted, found = model.predict(x, verbose=0), exported(x)
-    return {
-        task: {
+    report = {}
+    for task, probabilities in wanted.items():
+        before, after = probabilities.argmax(-1), found[task].argmax(-1)
+        report[task] = {
             "difference": float(np.abs(found[task] - probabilities).max()),
-            "equal_answers": float(
-                (found[task].argmax(-1) == probabilities.argmax(-1)).mean()
-            ),
+            "equal_answers": float((after == before).mean()),
         }
-        for task, probabilities in wanted.items()
-    }
+        if y is not None and (known := y[task] >= 0).any():
+            labels = y[task][known]
+            report[task] |= {
+                "accuracy": float((before[known] == labels).mean()),
+                "exported_accuracy": float((after[known] == labels).mean()),
+            }
+    return report
 
 
 def _size(path):

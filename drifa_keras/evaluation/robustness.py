@@ -14,7 +14,7 @@ import numpy as np
 from keras import tree
 
 from drifa_keras import robustness
-from drifa_keras.evaluation.evaluate import network_of, shown_once, stacked
+from drifa_keras.evaluation.evaluate import labelled_cases, network_of
 from drifa_keras.runs import Run
 
 _PROTOCOLS = {"light": robustness.LIGHT, "full": robustness.FULL}
@@ -118,40 +118,6 @@ def attack_run(
     np.savez_compressed(run.folder / "robustness.npz", **arrays)
     run.write_json("robustness.json", report)
     return report
-
-
-def labelled_cases(
-    run: Run,
-    count: int = 200,
-    data_root: str | Path | None = None,
-    progress: bool = False,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Test cases of a run, those first that have labels for all tasks.
-
-    Args:
-        run: The run.
-        count: Number of cases.
-        data_root: Folder that holds the data sets, where it is no longer the one of
-            the training.
-        progress: Whether to show that images are read.
-
-    Returns:
-        Tuple of the images by modality, float32, and the labels by task, -1 where a
-        case is only a partner.
-    """
-    test, (batches, indices, counted) = shown_once(run, data_root, progress)
-    labels = {}
-    for task in test.tasks:
-        column = test.source_of_task(task)
-        of_row = test.sources[column].targets[task][indices[:, column]]
-        labels[task] = np.where(counted[:, column], of_row, -1)
-    known = np.sum([values >= 0 for values in labels.values()], axis=0)
-    some = np.random.default_rng(run.config.seed).permutation(len(indices))
-    rows = some[np.argsort(-known[some], kind="stable")][:count]
-    images = {
-        name: array[rows].astype("float32") for name, array in stacked(batches).items()
-    }
-    return images, {task: values[rows] for task, values in labels.items()}
 
 
 def _attacks(protocol, classes):

@@ -32,6 +32,7 @@ def test_export_run(run, tmp_path):
     assert report["images"] == 7 and set(report["tasks"]) == set(TASKS)
     for found in report["tasks"].values():
         assert found["difference"] < 1e-4 and found["equal_answers"] == 1
+        assert found["accuracy"] == found["exported_accuracy"]
     with pytest.raises(ValueError, match="exists already"):
         export_run(run, FORMAT)
     name = "other.pt2" if FORMAT == "torch" else "other"
@@ -59,6 +60,14 @@ def test_differences_are_found(run):
     gap = np.abs(1 - 2 * wanted).max()
     assert found["ct_nodule"]["difference"] == pytest.approx(gap, abs=1e-6)
     assert found["ct_nodule"]["equal_answers"] == 0.5
+    answer = model.predict(x, verbose=0)["ct_nodule"][0].argmax()
+    # Of the first three, whose answers are turned, two are known and right before.
+    y = np.array([answer, answer, -1, answer, answer, (answer + 1) % 3])
+    labels = {"ct_nodule": y, "skin_lesion": np.full(6, -1)}
+    found = compare_exported(model, turned, x, labels)
+    assert "accuracy" not in found["skin_lesion"]
+    assert found["ct_nodule"]["accuracy"] == pytest.approx(4 / 5)
+    assert found["ct_nodule"]["exported_accuracy"] == pytest.approx(2 / 5)
 
 
 def test_an_ensemble_is_not_exported(run, monkeypatch):
