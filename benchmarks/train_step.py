@@ -22,6 +22,10 @@ import subprocess
 import sys
 import time
 
+# Of Monte-Carlo dropout; the side of the matrices of a product; batches of a pipeline,
+# more than it makes ahead.
+PASSES, PRODUCT, BATCHES = 20, 2048, 32
+
 # The parts of the authors' notebook that define and build the network.
 _NOTEBOOK_CELLS = (
     "class DeeperAttentionLayer1",
@@ -74,8 +78,16 @@ class Worker:
     def __init__(self, arguments, name):
         backend = "tensorflow" if name == "authors" else arguments.backend
         self.name = name
+        command = [
+            *(sys.executable, __file__, "--worker", name),
+            *("--backend", backend, "--preset", arguments.preset),
+            *("--image-size", str(arguments.image_size)),
+            *("--batch-size", str(arguments.batch_size)),
+        ]
+        if name == "authors":
+            command += ["--notebook", arguments.notebook]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, *sys.argv[1:], "--worker", name],
+            command,
             env={
                 **os.environ,
                 "KERAS_BACKEND": backend,
@@ -136,12 +148,58 @@ def serve(arguments):
         "predict": lambda: model.predict_on_batch(x),
     }
     print(json.dumps(started), flush=True)
+    peak = peak_memory_gib()
     for line in sys.stdin:
         what = line.strip()
         if what == "stop":
             break
+        if what not in calls:
+            calls[what] = _MORE[what](model, x)
+            calls[what]()  # which compiles
         print(json.dumps(timed(calls[what])), flush=True)
-    print(json.dumps({"peak_memory_gib": peak_memory_gib()}), flush=True)
+        if what not in _MORE:
+            peak = peak_memory_gib()
+    print(json.dumps({"peak_memory_gib": peak}), flush=True)
+
+
+def passes(model, x):
+    """Prediction of a batch with Monte-Carlo dropout."""
+    from drifa_keras import uncertainty
+
+    count = len(next(iter(x.values())))
+    return lambda: uncertainty.predict(model, x, PASSES, batch_size=count, verbose=0)
+
+
+def product(model, x):
+    """A product of two float32 matrices: as fast as this machine multiplies."""
+    import numpy as np
+    from keras import ops
+
+    rng = np.random.default_rng(0)
+    a, b = (
+        ops.convert_to_tensor(rng.random((PRODUCT, PRODUCT), "float32")) for _ in "ab"
+    )
+    return lambda: ops.convert_to_numpy(ops.matmul(a, b)[0, 0])
+
+
+def pipeline(model, x):
+    """`BATCHES` batches of such images from memory, augmented."""
+    from drifa_keras.data import Augment, Source, batches, pair
+
+    size = next(iter(x.values())).shape[1:3]
+    count = len(next(iter(x.values())))
+    sources = [
+        Source(name, {name: images}, {name: [0] * count}, {name: ["one", "other"]})
+        for name, images in x.items()
+    ]
+    augment = Augment(flip="horizontal_and_vertical", rotation=0.055, translation=0.08)
+    stream = iter(
+        batches(pair(sources), image_size=size, batch_size=count, augment=augment)
+    )
+    return lambda: [next(stream) for _ in range(BATCHES)]
+
+
+_MORE = {"passes": passes, "product": product, "pipeline": pipeline}
 
 
 def timed(call):
@@ -170,9 +228,11 @@ def our_network(arguments):
         **plain,
     )
     compile_model(model)
-    images, labels = random_batch(arguments, (7, 5))
+    images, labels = random_batch(
+        arguments, [tuple(output.shape[1:]) for output in model.output.values()]
+    )
     x = dict(zip(("dermoscopy", "pap_smear"), images, strict=True))
-    return model, x, dict(zip(("skin_lesion", "cervical_cell"), labels, strict=True))
+    return model, x, dict(zip(model.output, labels, strict=True))
 
 
 def authors_network(arguments):
@@ -209,19 +269,20 @@ def authors_network(arguments):
         loss_weights=[0.5, 0.5],
         metrics=["accuracy", "accuracy"],
     )
-    images, labels = random_batch(arguments, (5, 7))
+    images, labels = random_batch(arguments, [(5,), (7,)])
     return model, images, labels
 
 
-def random_batch(arguments, classes):
+def random_batch(arguments, shapes):
+    """Two images a sample, and one-hot labels of these shapes."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     size = (arguments.batch_size, arguments.image_size, arguments.image_size, 3)
-    images = [rng.integers(0, 256, size).astype("uint8") for _ in classes]
+    images = [rng.integers(0, 256, size).astype("uint8") for _ in range(2)]
     labels = [
-        np.eye(k, dtype="float32")[rng.integers(0, k, arguments.batch_size)]
-        for k in classes
+        np.eye(k, dtype="float32")[rng.integers(0, k, (arguments.batch_size, *map_))]
+        for *map_, k in shapes
     ]
     if arguments.worker == "authors":
         images = [image.astype("float32") / 255 for image in images]

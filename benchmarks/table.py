@@ -1,0 +1,204 @@
+"""Start, training, prediction and memory of every preset, on every backend.
+
+    python benchmarks/table.py --json table.json
+    python benchmarks/table.py --backends jax --presets drifa_tiny mail_tiny
+    python benchmarks/table.py --presets drifa_resnet18_released \\
+        --notebook path/to/drifa-net.ipynb
+
+Two images a sample: 32x32x3 for presets called tiny, 128x128x3 for the others. Every
+network runs in a process of its own, beside the plain network of its size: DRIFA-Net
+without MFA and MIFA, which is two ResNet-18 and two heads, narrow ones for the tiny.
+Both make one step in turn, again and again, so that whatever else the machine does
+meets both alike; figures are medians, and ratios are taken within a pair of processes.
+
+`of the product` is how much of the speed of a product of two float32 matrices, taken
+in turns as well, the multiply-adds of a training step (three times those of a
+prediction) reach. `passes` is prediction with 20 passes of Monte-Carlo dropout,
+`pipeline` what it takes to make a batch of augmented images from memory. Memory is the
+peak of a process that trains and predicts.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from train_step import BATCHES, PASSES, PRODUCT, Worker
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+_PLAIN = {"tiny": "drifa_tiny", "full": "drifa_resnet18_released"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backends", nargs="+", choices=_BACKENDS)
+    parser.add_argument("--presets", nargs="+", help="all by default")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--notebook", help="the authors' drifa-net.ipynb (TensorFlow)")
+    parser.add_argument("--json", help="write the figures to this file")
+    arguments = parser.parse_args()
+    backends = arguments.backends or [
+        name for name in _BACKENDS if importlib.util.find_spec(name)
+    ]
+    presets = arguments.presets or all_presets()
+    found = {
+        "machine": machine(),
+        "batch_size": arguments.batch_size,
+        "start-up": start_up(backends, arguments.steps),
+        "networks": [],
+    }
+    for backend in backends:
+        for preset in presets:
+            row = measure(arguments, backend, preset)
+            found["networks"].append({"preset": preset, "backend": backend, **row})
+            if arguments.json:
+                with open(arguments.json, "w", encoding="utf-8") as file:
+                    json.dump(found, file, indent=2)
+    report(found)
+
+
+def all_presets():
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    from drifa_keras.models import presets
+
+    return list(presets())
+
+
+def machine():
+    import platform
+    from importlib import metadata
+
+    names = [n for n in ("keras", *_BACKENDS) if importlib.util.find_spec(n)]
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def start_up(backends, rounds):
+    """Seconds of `import keras` and of `import drifa_keras`, each in a new process."""
+    seconds = {}
+    for backend in backends:
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        times = {"keras": [], "drifa_keras": []}
+        for _ in range(rounds):
+            for name, taken in times.items():
+                start = time.perf_counter()
+                command = [sys.executable, "-c", f"import {name}"]
+                subprocess.run(
+                    command, env=environment, check=True, stderr=subprocess.DEVNULL
+                )
+                taken.append(time.perf_counter() - start)
+        # Neighbours in time, so that other jobs meet both.
+        added = [b - a for a, b in zip(*times.values(), strict=True)]
+        seconds[backend] = {
+            **{name: statistics.median(taken) for name, taken in times.items()},
+            "added": statistics.median(added),
+        }
+    return seconds
+
+
+def measure(arguments, backend, preset):
+    """Figures of a preset and of the plain network, and of the authors' if given."""
+    tiny = preset.endswith("_tiny")
+    options = argparse.Namespace(
+        backend=backend,
+        preset=_PLAIN["tiny" if tiny else "full"],
+        image_size=32 if tiny else 128,
+        batch_size=arguments.batch_size,
+        notebook=arguments.notebook,
+    )
+    names = [preset, "plain"]
+    if arguments.notebook and backend == "tensorflow" and not tiny:
+        names.append("authors")
+    print(f"{preset} on {backend} ...", file=sys.stderr)
+    workers = {name: Worker(options, name) for name in names}
+    for what in ("train", "predict", "passes", "product", "pipeline"):
+        for _ in range(arguments.steps):
+            for name, worker in workers.items():
+                if what in ("train", "predict") or name == preset:
+                    worker.ask(what)
+    ours, *others = (worker.stop() for worker in workers.values())
+    done = 2 * 3 * ours["multiply_adds"] * arguments.batch_size / ours["train_s"]
+    row = {
+        "image_size": options.image_size,
+        **ours,
+        "pipeline_s": ours["pipeline_s"] / BATCHES,
+        "of_the_product": done / (2 * PRODUCT**3 / ours["product_s"]),
+    }
+    for name, other in zip(names[1:], others, strict=True):
+        keys = ("first_step_s", "train_s", "predict_s", "peak_memory_gib")
+        row[f"against_{name}"] = {
+            key: ours[key] / other[key]
+            for key in (*keys, "multiply_adds")
+            if other[key] is not None
+        }
+    return row
+
+
+def report(found):
+    print(f"\n{json.dumps(found['machine'])}, batch {found['batch_size']}\n")
+    print("| backend | import keras s | import drifa_keras s | added s |")
+    print("|---" * 4 + "|")
+    for backend, times in found["start-up"].items():
+        cells = [f"{times[name]:.2f}" for name in ("keras", "drifa_keras", "added")]
+        print(f"| {backend} | {' | '.join(cells)} |")
+    count = found["batch_size"]
+    columns = (
+        ("preset", lambda r: r["preset"]),
+        ("backend", lambda r: r["backend"]),
+        ("pixels", lambda r: str(r["image_size"])),
+        ("first step s", lambda r: f"{r['first_step_s']:.1f}"),
+        ("train pairs/s", lambda r: f"{count / r['train_s']:.1f}"),
+        ("of the product", lambda r: f"{r['of_the_product']:.2f}"),
+        ("predict pairs/s", lambda r: f"{count / r['predict_s']:.1f}"),
+        (f"{PASSES} passes pairs/s", lambda r: f"{count / r['passes_s']:.1f}"),
+        ("pipeline / step", lambda r: f"{r['pipeline_s'] / r['train_s']:.2f}"),
+        ("peak GiB", lambda r: f"{r['peak_memory_gib']:.2f}"),
+    )
+    ratios = (
+        ("step", "train_s"),
+        ("multiply-adds", "multiply_adds"),
+        ("predict", "predict_s"),
+        ("memory", "peak_memory_gib"),
+        ("first step", "first_step_s"),
+    )
+    print()
+    table(columns, found["networks"])
+    for other in ("plain", "authors"):
+        key = f"against_{other}"
+        rows = [row for row in found["networks"] if key in row]
+        if rows:
+            print(f"\nAgainst {other}:\n")
+            table(
+                [
+                    *columns[:2],
+                    *(
+                        (title, lambda r, key=key, of=of: ratio(r[key].get(of)))
+                        for title, of in ratios
+                    ),
+                ],
+                rows,
+            )
+
+
+def ratio(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def table(columns, rows):
+    print("| " + " | ".join(title for title, _ in columns) + " |")
+    print("|---" * len(columns) + "|")
+    for row in rows:
+        print("| " + " | ".join(show(row) for _, show in columns) + " |")
+
+
+if __name__ == "__main__":
+    main()
