@@ -82,6 +82,65 @@ def test_written_and_read_again(tmp_path):
         found.save(tmp_path / "seg.png")
 
 
+# === Real brains ===
+
+BRATS = ("flair", "t1", "t1ce", "t2")
+EXAMS = {
+    "all modalities": ("TCGA-LGG_BraTS-Toolkit_example/TCGA-DU-7294", "_{}"),
+    "two are missing": (
+        "BraTS2015_DeepMedic_example/test/brats_2013_pat0001_1",
+        {"flair": "Flair", "t1ce": "T1c"},
+    ),
+}
+
+
+def exam(data_root, which):
+    folder, names = EXAMS[which]
+    folder = data_root / folder
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    if isinstance(names, str):
+        return {m: folder / f"{folder.name}{names.format(m)}.nii.gz" for m in BRATS}
+    return {m: folder / f"{n}_subtrMeanDivStd.nii.gz" for m, n in names.items()}
+
+
+@pytest.mark.parametrize("which", EXAMS)
+def test_a_whole_brain_voxel_by_voxel(data_root, which):
+    files = exam(data_root, which)
+    flair = volumes.read_volume(files["flair"])
+    pixels, shape = volumes.to_pixels(flair)[0], nibabel.load(files["flair"]).shape
+    brain = np.any(
+        [np.asarray(nibabel.load(path).dataobj) != 0 for path in files.values()], axis=0
+    )
+    model = threshold(shape[1::-1], BRATS)
+    found = segment_volume(model, files)
+    assert found.labels.shape == shape and min(shape) > 70
+    np.testing.assert_array_equal(found.labels, (pixels > 128) & brain)
+    assert 0.2 < found.labels[brain].mean() < 0.8
+
+
+def test_a_whole_brain_at_the_size_of_brats(data_root, tmp_path):
+    """240x240x155; what resizing does is another test."""
+    files, large = exam(data_root, "all modalities"), {}
+    for name, path in files.items():
+        values = np.asarray(nibabel.load(path).dataobj)
+        for axis, size in enumerate((240, 240, 155)):
+            values = values.repeat(2, axis=axis)
+            short = max(size - values.shape[axis], 0)
+            around = [(0, 0)] * 3
+            around[axis] = (short // 2, short - short // 2)
+            values = np.pad(values, around).take(range(size), axis)
+        large[name] = tmp_path / f"{name}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), large[name])
+    found = segment_volume(threshold((240, 240), BRATS), large)
+    assert found.labels.shape == (240, 240, 155)
+    pixels = volumes.to_pixels(volumes.read_volume(large["flair"]))[0]
+    brain = np.any(
+        [np.asarray(nibabel.load(path).dataobj) != 0 for path in large.values()], axis=0
+    )
+    np.testing.assert_array_equal(found.labels, (pixels > 128) & brain)
+
+
 def test_bad_input(tmp_path):
     files, _ = brain(tmp_path)
     model = threshold((16, 12))
