@@ -10,6 +10,7 @@ from drifa_keras.layers import MCDropout, RRABlock
 
 _BLOCKS_PER_STAGE = 2
 _STEMS = ("resnet", "small")
+_INCEPTION_STAGES = ("mixed2", "mixed7", "mixed10")
 
 
 class ResNet:
@@ -58,6 +59,9 @@ class ResNet:
             for stage in range(len(self.filters))
             for index in range(_BLOCKS_PER_STAGE)
         ]
+
+    def __len__(self):
+        return len(self.filters)
 
     def prefix(self, name, place):
         """Beginning of the names of the layers of a block."""
@@ -165,6 +169,9 @@ class CutBackbone:
             )
         self.places = [(stage, 0) for stage in range(min(numbers.values()))]
 
+    def __len__(self):
+        return len(self.places)
+
     def prefix(self, name, place):
         """Beginning of the names of what follows a stage."""
         return f"{name}_stage{place[0]}"
@@ -199,6 +206,52 @@ class CutBackbone:
                 f"left of the map at {self.stages[name][place[0]]!r}. Use larger ones."
             )
         return x
+
+
+def cut_inception(
+    shapes, weights=None, stages=None, shared=False, rescaling=1 / 255, dtype=None
+):
+    """Makes the branches of Inception-v3.
+
+    Args:
+        shapes: Dict of the name of each branch to the shape of its images.
+        weights: `None` or `"imagenet"`.
+        stages: As in `CutBackbone`; three by default, where maps shrink.
+        shared: As in `CutBackbone`.
+        rescaling: As in `MultimodalModel`.
+        dtype: Dtype policy.
+
+    Returns:
+        `CutBackbone`.
+    """
+    return CutBackbone(
+        _inceptions(shapes, weights, dtype),
+        _INCEPTION_STAGES if stages is None else stages,
+        shared,
+        copy_weights=weights is not None,
+        centre=rescaling is not None,
+        dtype=dtype,
+    )
+
+
+def _inceptions(shapes, weights, dtype):
+    """An Inception-v3 for each image size, by branch."""
+    policy = keras.dtype_policies.get(dtype)
+
+    def recast(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": policy})
+
+    models = {}
+    for height, width, _ in shapes.values():
+        if (height, width) not in models:
+            model = keras.applications.InceptionV3(
+                include_top=False, weights=weights, input_shape=(height, width, 3)
+            )
+            # `keras.applications` knows the global policy alone.
+            copy = keras.models.clone_model(model, clone_function=recast)
+            copy.set_weights(model.get_weights())
+            models[height, width] = copy
+    return {name: models[shape[:2]] for name, shape in shapes.items()}
 
 
 def cut_points(model):

@@ -6,13 +6,17 @@ import warnings
 import keras
 
 from drifa_keras.layers import MFA, MIFA, RRABlock
-from drifa_keras.models.backbones import CutBackbone, ResNet, check_choice
+from drifa_keras.models.backbones import (
+    CutBackbone,
+    ResNet,
+    check_choice,
+    cut_inception,
+)
 from drifa_keras.models.multimodal_model import check_modalities
 from drifa_keras.models.staged_model import StagedModel, as_switch, optional, plain
 
 # Stands for all modalities; no modality can be called so.
 _ANY = "*"
-_INCEPTION_STAGES = ("mixed2", "mixed7", "mixed10")
 MFA_ARGUMENTS = ("hifa", "clia", "omega_d", "omega_l", "omega_c", "activation")
 MIFA_ARGUMENTS = (
     "mgifa",
@@ -142,13 +146,13 @@ class DRIFANet(StagedModel):
                 dtype,
             )
         elif backbone == "inception_v3":
-            branches = CutBackbone(
-                _inceptions(modalities, weights, dtype),
-                _INCEPTION_STAGES if stages is None else stages,
+            branches = cut_inception(
+                check_modalities(modalities),
+                weights,
+                stages,
                 shared_backbone,
-                copy_weights=weights is not None,
-                centre=rescaling is not None,
-                dtype=dtype,
+                rescaling,
+                dtype,
             )
         else:
             branches = CutBackbone(
@@ -213,26 +217,6 @@ class DRIFANet(StagedModel):
             }
             config = {**config, "backbone": models.get(_ANY, models)}
         return super().from_config(config, custom_objects=custom_objects)
-
-
-def _inceptions(modalities, weights, dtype):
-    """An Inception-v3 for each image size, by modality."""
-    policy = keras.dtype_policies.get(dtype)
-
-    def recast(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": policy})
-
-    shapes, models = check_modalities(modalities), {}
-    for height, width, _ in shapes.values():
-        if (height, width) not in models:
-            model = keras.applications.InceptionV3(
-                include_top=False, weights=weights, input_shape=(height, width, 3)
-            )
-            # `keras.applications` knows the global policy alone.
-            copy = keras.models.clone_model(model, clone_function=recast)
-            copy.set_weights(model.get_weights())
-            models[height, width] = copy
-    return {name: models[shape[:2]] for name, shape in shapes.items()}
 
 
 def _by_modality(backbone, modalities):

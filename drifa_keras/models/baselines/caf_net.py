@@ -55,7 +55,8 @@ class CAFNet(Comparator):
             width, channels)`, with 1 or 3 channels, of equal height and width.
         tasks: Dict of task name to number of classes.
         dropout: Rate of the dropout before the heads; 0 leaves it out.
-        **kwargs: `filters`, `stem` and `norm_momentum` as in `DRIFANet`;
+        **kwargs: `backbone` (`"resnet18"` or `"inception_v3"`), `filters`, `stem` and
+            `norm_momentum` as in `DRIFANet`;
             `modality_dropout`, `rescaling`, `dtype`, `name` and `trainable` as in
             `MultimodalModel`.
 
@@ -67,13 +68,15 @@ class CAFNet(Comparator):
         Dict of float32 probabilities `(batch, classes)` keyed by task.
     """
 
-    def __init__(self, modalities, tasks, dropout=0.25, **kwargs):
+    def __init__(
+        self, modalities, tasks, dropout=0.25, *, norm_momentum=0.99, **kwargs
+    ):
         require_several(type(self), modalities)
 
         def network(branches, streams, presence, dtype):
             streams = {name: branches.open(name, x) for name, x in streams.items()}
             hyper = None
-            for stage in range(len(branches.filters)):
+            for stage in range(len(branches)):
                 streams = {
                     name: grow_stage(branches, name, stage, x)
                     for name, x in streams.items()
@@ -82,7 +85,7 @@ class CAFNet(Comparator):
                 fused = AttentionFusion(dtype=dtype, name=f"fusion_stage{stage}")(
                     list(streams.values()), presence=presence
                 )
-                hyper = refine(fused, hyper, stage, branches.norm_momentum, dtype)
+                hyper = refine(fused, hyper, stage, norm_momentum, dtype)
             descriptors = {
                 f"branch_{name}": _describe(x, f"branch_{name}", dropout, dtype)
                 for name, x in streams.items()
@@ -90,7 +93,9 @@ class CAFNet(Comparator):
             descriptors["hyper"] = _describe(hyper, "hyper", dropout, dtype)
             return descriptors, presence
 
-        super().__init__(modalities, tasks, network, **kwargs)
+        super().__init__(
+            modalities, tasks, network, norm_momentum=norm_momentum, **kwargs
+        )
         self.dropout = dropout
 
     @staticmethod
@@ -139,18 +144,31 @@ def guide(streams, presence, stage, dtype):
 def refine(fused, before, stage, momentum, dtype):
     """A stage of the hyper-branch, from what is fused there and the stage before."""
     channels, prefix = fused.shape[-1], f"hyper_stage{stage}"
-    options = {"padding": "same", "data_format": "channels_last", "dtype": dtype}
+    options = {"data_format": "channels_last", "dtype": dtype}
     x = fused
     if before is not None:
         before = keras.layers.Conv2D(
-            channels, 3, strides=2, name=f"{prefix}_down", **options
+            channels,
+            3,
+            strides=2,
+            padding=_padding(before.shape[1:3], fused.shape[1:3]),
+            name=f"{prefix}_down",
+            **options,
         )(before)
         x = keras.layers.Add(dtype=dtype, name=f"{prefix}_sum")([fused, before])
     x = keras.layers.BatchNormalization(
         momentum=momentum, dtype=dtype, name=f"{prefix}_norm"
     )(x)
     x = keras.layers.ReLU(dtype=dtype, name=f"{prefix}_relu")(x)
-    return keras.layers.Conv2D(channels, 3, name=f"{prefix}_conv", **options)(x)
+    return keras.layers.Conv2D(
+        channels, 3, padding="same", name=f"{prefix}_conv", **options
+    )(x)
+
+
+def _padding(before, after):
+    """The padding with which a 3x3 convolution of stride 2 leads from size to size."""
+    halved = all(-(-b // 2) == a for b, a in zip(before, after, strict=True))
+    return "same" if halved else "valid"  # as Inception-v3 reduces its maps
 
 
 def _describe(x, name, dropout, dtype):

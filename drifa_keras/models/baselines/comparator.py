@@ -1,22 +1,25 @@
-"""What the comparators share: plain ResNets, whatever joins them, and the heads."""
+"""What the comparators share: plain backbones, whatever joins them, and the heads."""
 
 import keras
 
-from drifa_keras.models.backbones import ResNet, drop
+from drifa_keras.models.backbones import ResNet, check_choice, cut_inception, drop
 from drifa_keras.models.multimodal_model import MultimodalModel, check_modalities
 
 
 class Comparator(MultimodalModel):
-    """Plain ResNets with the stem and the stages of `DRIFANet`, and a fusion.
+    """The backbone of `DRIFANet` without attention, and a fusion.
 
     Args:
         modalities: As in `MultimodalModel`.
         tasks: As in `MultimodalModel`.
         network: Function `(branches, streams, presence, dtype policy) -> features`,
-            with a `ResNet` that makes the branches, the dict of the streams by
-            modality, and the features as `MultimodalModel` takes them.
-        filters: Channels of each stage.
-        stem: As in `DRIFANet`.
+            with the `ResNet` or `CutBackbone` that makes the branches, the dict of the
+            streams by modality, and the features as `MultimodalModel` takes them.
+        backbone: `"resnet18"` or `"inception_v3"` (images of 75 px or more).
+        branch_modality: Dict of the name of each branch to the modality that it reads;
+            a branch for each modality by default.
+        filters: Channels of each stage (`"resnet18"`).
+        stem: As in `DRIFANet` (`"resnet18"`).
         norm_momentum: Momentum of the running statistics of batch normalisation.
         modality_dropout: As in `MultimodalModel`.
         rescaling: As in `MultimodalModel`.
@@ -30,6 +33,8 @@ class Comparator(MultimodalModel):
         tasks,
         network,
         *,
+        backbone="resnet18",
+        branch_modality=None,
         filters=(64, 128, 256, 512),
         stem="resnet",
         norm_momentum=0.99,
@@ -39,7 +44,17 @@ class Comparator(MultimodalModel):
         **kwargs,
     ):
         policy = keras.dtype_policies.get(dtype)
-        branches = ResNet(filters, stem, norm_momentum=norm_momentum, dtype=policy)
+        check_choice("backbone", backbone, ("resnet18", "inception_v3"))
+        if backbone == "resnet18":
+            branches = ResNet(filters, stem, norm_momentum=norm_momentum, dtype=policy)
+        else:
+            shapes = check_modalities(modalities)
+            branch_modality = branch_modality or dict(zip(shapes, shapes, strict=True))
+            branches = cut_inception(
+                {branch: shapes[name] for branch, name in branch_modality.items()},
+                rescaling=rescaling,
+                dtype=policy,
+            )
         inputs, streams, presence = self.open_streams(
             modalities, modality_dropout, rescaling, policy
         )
@@ -53,13 +68,15 @@ class Comparator(MultimodalModel):
             dtype=policy,
             **kwargs,
         )
-        self.filters = branches.filters
+        self.backbone = backbone
+        self.filters = tuple(filters)
         self.stem = stem
         self.norm_momentum = norm_momentum
 
     def get_config(self):
         return {
             **super().get_config(),
+            "backbone": self.backbone,
             "filters": list(self.filters),
             "stem": self.stem,
             "norm_momentum": self.norm_momentum,
@@ -70,7 +87,7 @@ def grow_stage(branches, name, stage, x, dropout=0.0, after=(), dtype=None):
     """The blocks of a stage of a branch, applied to the map before it.
 
     Args:
-        branches: The `ResNet`.
+        branches: The `ResNet` or `CutBackbone`.
         name: Name of the branch.
         stage: Number of the stage.
         x: The map.
@@ -94,7 +111,7 @@ def encode(branches, name, x, dropout=0.0, after=(), dtype=None):
     """
     x = branches.open(name, x)
     maps = []
-    for stage in range(len(branches.filters)):
+    for stage in range(len(branches)):
         x = grow_stage(branches, name, stage, x, dropout, after, dtype)
         maps.append(x)
     return maps

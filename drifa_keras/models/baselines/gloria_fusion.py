@@ -45,7 +45,8 @@ class GLoRIAFusion(Comparator):
             drawn at random, and try 0.1 where modalities are aligned, with batches of
             at most 32.
         dropout: Rate of the dropout before the heads; 0 leaves it out.
-        **kwargs: `filters` (of at least two stages), `stem` and `norm_momentum` as in
+        **kwargs: `backbone` (`"resnet18"` or `"inception_v3"`), `filters` (of at least
+            two stages), `stem` and `norm_momentum` as in
             `DRIFANet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
             `trainable` as in `MultimodalModel`.
 
@@ -70,7 +71,7 @@ class GLoRIAFusion(Comparator):
         check_weight(contrastive_weight)
 
         def network(branches, streams, presence, dtype):
-            if len(branches.filters) < 2:
+            if len(branches) < 2:
                 raise ValueError(
                     "`filters` needs two stages or more: local representations come "
                     f"from the last but one. Received: filters={branches.filters}."

@@ -48,7 +48,8 @@ class MTFMA(Comparator):
         heads: Number of heads of the attention.
         dropout: Rate of the dropout before the heads; 0 leaves it out.
         transformer_dropout: Rate of the dropout in the blocks; 0 leaves it out.
-        **kwargs: `filters`, `stem` and `norm_momentum` as in `DRIFANet`;
+        **kwargs: `backbone` (`"resnet18"` or `"inception_v3"`), `filters`, `stem` and
+            `norm_momentum` as in `DRIFANet`;
             `modality_dropout`, `rescaling`, `dtype`, `name` and `trainable` as in
             `MultimodalModel`.
 

@@ -55,7 +55,8 @@ class MTTUNet(Comparator):
         hidden_units: Widths of the two layers in front of each task's logits.
         dropout: Rate of the dropout before the heads; 0 leaves it out.
         transformer_dropout: Rate of the dropout in the Transformer; 0 leaves it out.
-        **kwargs: `filters`, `stem` and `norm_momentum` as in `DRIFANet`;
+        **kwargs: `backbone` (`"resnet18"` or `"inception_v3"`), `filters`, `stem` and
+            `norm_momentum` as in `DRIFANet`;
             `modality_dropout`, `rescaling`, `dtype`, `name` and `trainable` as in
             `MultimodalModel`.
 
@@ -81,6 +82,7 @@ class MTTUNet(Comparator):
         *,
         hidden_units=(512, 32),
         transformer_dropout=0.1,
+        norm_momentum=0.99,
         **kwargs,
     ):
         hidden_units = tuple(hidden_units)
@@ -88,7 +90,7 @@ class MTTUNet(Comparator):
         def network(branches, streams, presence, dtype):
             maps = {name: encode(branches, name, x)[-1] for name, x in streams.items()}
             tokens = {
-                name: embed(x, units, name, branches.norm_momentum, dtype)
+                name: embed(x, units, name, norm_momentum, dtype)
                 for name, x in maps.items()
             }
             embedded = ModalityEmbedding(dtype=dtype, name="embedding")(
@@ -111,7 +113,9 @@ class MTTUNet(Comparator):
             x = join(parts, presence, dropout, dtype)
             return {task: _hidden(x, hidden_units, task) for task in sorted(tasks)}
 
-        super().__init__(modalities, tasks, network, **kwargs)
+        super().__init__(
+            modalities, tasks, network, norm_momentum=norm_momentum, **kwargs
+        )
         self.units = units
         self.depth = depth
         self.heads = heads

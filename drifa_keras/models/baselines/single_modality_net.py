@@ -2,7 +2,6 @@
 
 import keras
 
-from drifa_keras.models.backbones import ResNet
 from drifa_keras.models.baselines.comparator import Comparator, encode
 from drifa_keras.models.multimodal_model import check_modalities, check_tasks
 from drifa_keras.models.staged_model import blocks_with_dropout, join, plain
@@ -28,7 +27,8 @@ class SingleModalityNet(Comparator):
         dropout: Rate of every dropout layer; 0 leaves them out.
         dropout_after: Where dropout stands beside the end: a stage `s` or a pair
             `(s, b)` for a block of it, as in `DRIFANet`.
-        **kwargs: `filters`, `stem` and `norm_momentum` as in `DRIFANet`;
+        **kwargs: `backbone` (`"resnet18"` or `"inception_v3"`), `filters`, `stem` and
+            `norm_momentum` as in `DRIFANet`;
             `modality_dropout`, `rescaling`, `dtype`, `name` and `trainable` as in
             `MultimodalModel`.
 
@@ -53,7 +53,8 @@ class SingleModalityNet(Comparator):
         task_modality = _complete(task_modality, modalities, tasks)
 
         def network(branches, streams, presence, dtype):
-            _, blocks = blocks_with_dropout(dropout_after, branches.places)
+            nonlocal dropout_after
+            dropout_after, blocks = blocks_with_dropout(dropout_after, branches.places)
             names, features = list(streams), {}
             for task, modality in task_modality.items():
                 x = encode(branches, task, streams[modality], dropout, blocks, dtype)
@@ -64,11 +65,12 @@ class SingleModalityNet(Comparator):
                 features[task] = join({task: x[-1]}, there, dropout, dtype, task)
             return features
 
-        super().__init__(modalities, tasks, network, **kwargs)
+        super().__init__(
+            modalities, tasks, network, branch_modality=task_modality, **kwargs
+        )
         self.task_modality = task_modality
         self.dropout = dropout
-        places = ResNet(self.filters).places
-        self.dropout_after, _ = blocks_with_dropout(dropout_after, places)
+        self.dropout_after = dropout_after
 
     def get_config(self):
         return {

@@ -41,6 +41,37 @@ def make(cls, modalities=TWO, tasks=TASKS, **arguments):
     return cls(modalities, tasks, **{**SMALL, **ARGUMENTS[cls], **arguments})
 
 
+@pytest.mark.parametrize(
+    "cls",
+    [
+        # The smallest stands for all in a quick run.
+        pytest.param(cls, marks=[] if cls is MTFMA else pytest.mark.large)
+        for cls in ARGUMENTS
+    ],
+)
+def test_on_inception_v3(cls):
+    """Its maps halve in another way than those of a ResNet."""
+    shapes = {"ct": (75, 75, 1), "skin": (80, 75, 3)}
+    if cls is CAFNet:  # whose maps have to be of one size
+        shapes = dict.fromkeys(shapes, (75, 75, 3))
+    model = make(cls, shapes, backbone="inception_v3")
+    branches = TASKS if cls is SingleModalityNet else shapes
+    names = {layer.name for layer in model.layers}
+    assert {f"{branch}_stage2" for branch in branches} <= names
+    x = {
+        name: np.full((1, *shape), 40 * (i + 1), "float32")
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    found = model.predict(x, verbose=0)
+    assert {task: p.shape for task, p in found.items()} == {
+        task: (1, classes) for task, classes in TASKS.items()
+    }
+    again = cls.from_config(json.loads(json.dumps(model.get_config())))
+    again.set_weights(model.get_weights())
+    for task, p in again.predict(x, verbose=0).items():
+        np.testing.assert_allclose(p, found[task], atol=1e-5)
+
+
 @pytest.mark.parametrize("cls", ARGUMENTS)
 @pytest.mark.parametrize(
     "arguments",
@@ -142,6 +173,7 @@ def test_mttu_net_of_one_modality(make_images):
         (MTTUNet, {"units": 9}, "`heads`"),
         (MTFMA, {"heads": 3}, "`heads`"),
         (CAFNet, {"filters": ()}, "`filters`"),
+        (MTFMA, {"backbone": "vgg16"}, r"\['resnet18', 'inception_v3'\].*'vgg16'"),
         (CAFNet, {"stem": "huge"}, "stem='huge'"),
         (SingleModalityNet, {"dropout_after": (7,)}, "`dropout_after`"),
         (SingleModalityNet, {"task_modality": {"lesion": "ct"}}, "'nodule'.*any of"),
