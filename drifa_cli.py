@@ -484,7 +484,11 @@ def _attack(
         str, typer.Option(help="light, or full: all attacks, with restarts; hours.")
     ] = "light",
     draws: Annotated[
-        str, typer.Option(help="Draws behind a gradient, for a random network.")
+        str,
+        typer.Option(
+            help="Draws behind a gradient of a random network: the first attack takes "
+            "each, the others the most."
+        ),
     ] = "1,5,10",
     votes: Annotated[
         int, typer.Option(help="Draws behind an answer of a random network.", min=1)
