@@ -546,7 +546,8 @@ def _export(
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="tf_saved_model, onnx, litert (TensorFlow), or torch."
+            "--format",
+            help="tf_saved_model (TensorFlow, JAX), onnx, litert (TensorFlow), or torch.",
         ),
     ] = "onnx",
     out: Annotated[

@@ -22,20 +22,26 @@ class Format:
         suffix: Of the file; empty for a folder.
         backends: On which it was seen to agree with the network.
         needs: Packages that Keras needs to write it.
-        draws: Whether networks that are random at inference stay so.
+        draws: Backends on which networks that are random at inference stay so.
     """
 
     name: str
     suffix: str
     backends: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    draws: bool = False
+    draws: tuple[str, ...] = ()
 
 
 FORMATS = {
     form.name: form
     for form in (
-        Format("tf_saved_model", "", ("tensorflow",), draws=True),
+        Format(
+            "tf_saved_model",
+            "",
+            ("tensorflow", "jax"),
+            ("tensorflow",),
+            draws=("tensorflow",),
+        ),
         Format("onnx", ".onnx", ("tensorflow",), ("tf2onnx",)),
         Format("litert", ".tflite", ("tensorflow",)),
         Format("torch", ".pt2", ("torch",)),
@@ -66,9 +72,9 @@ def export(
     Args:
         model: A `MultimodalModel`, or another Functional model of named inputs.
         path: File or, for `"tf_saved_model"`, folder to make; nothing is overwritten.
-        format: A key of `FORMATS`: `"tf_saved_model"`, `"onnx"`, `"litert"`
-            (TensorFlow) or `"torch"` (PyTorch). A model trained on one backend loads
-            on any other.
+        format: A key of `FORMATS`: `"tf_saved_model"` (TensorFlow, JAX), `"onnx"`,
+            `"litert"` (TensorFlow) or `"torch"` (PyTorch). A model trained on one
+            backend loads on any other.
         quantize: Whether weights are stored as 8-bit integers (`"litert"`), which
             makes the file about four times smaller.
 
@@ -105,10 +111,11 @@ def export(
             raise ImportError(
                 f'{format!r} needs {name}. Try pip install "drifa_keras[deployment]".'
             )
-    if not form.draws and seed_states(model, ["draw_generator"]):
+    if backend not in form.draws and seed_states(model, ["draw_generator"]):
         raise ValueError(
             "The network draws random kernels or noise in every call, which a "
-            f'{format!r} file would not. Use `format="tf_saved_model"`.'
+            f"{format!r} file written on {backend} would not. Use "
+            '`format="tf_saved_model"` on TensorFlow.'
         )
     if format == "onnx" and model.dtype_policy.compute_dtype != "float32":
         raise ValueError(

@@ -13,7 +13,8 @@ PHANTOMS = {"reader": "phantoms", "options": {"n": 120, "image_size": 16}}
 TASKS = ("skin_lesion", "ct_nodule")
 
 pytestmark = pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="exports are written elsewhere"
+    keras.backend.backend() == "jax" and importlib.util.find_spec("tensorflow") is None,
+    reason="needs TensorFlow",
 )
 FORMAT = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
 
