@@ -547,7 +547,7 @@ def _export(
         str,
         typer.Option(
             "--format",
-            help="tf_saved_model (TensorFlow, JAX), onnx, litert (TensorFlow), or torch.",
+            help="tf_saved_model (TensorFlow, JAX), onnx, litert (TensorFlow), torch.",
         ),
     ] = "onnx",
     out: Annotated[
