@@ -4,6 +4,7 @@ KERAS_BACKEND chooses the backend; without it the first one installed of TensorF
 JAX and PyTorch is taken. `--run-large` runs the tests marked `large` too.
 """
 
+import gc
 import importlib.util
 import os
 import sys
@@ -32,6 +33,9 @@ for folder in (TESTS, TESTS.parent):
         sys.path.insert(0, str(folder))
 
 import keras  # noqa: E402
+
+# What the imports made stays: the garbage collector need not look at it again.
+gc.freeze()
 
 
 def pytest_addoption(parser):

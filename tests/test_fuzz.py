@@ -80,10 +80,10 @@ def replaced(content, rng):
     return content
 
 
-def tries(count):
+def tries(count, share=30):
     """The number of cases, and a share of it unless large tests run."""
     return [
-        pytest.param(count // 30, id="some"),
+        pytest.param(count // share, id="some"),
         pytest.param(count, id="all", marks=pytest.mark.large),
     ]
 
@@ -145,7 +145,7 @@ def snapshot(folder):
 
 
 @once
-@pytest.mark.parametrize("count", tries(600))
+@pytest.mark.parametrize("count", tries(600, 60))  # a report takes seconds
 def test_reports_of_damaged_runs(whole, count, tmp_path):
     rng = np.random.default_rng(1)
     (tmp_path / "beside.txt").write_text("-")

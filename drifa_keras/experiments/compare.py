@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -54,7 +53,6 @@ def compare(
             else:
                 cell.failure.unlink(missing_ok=True)
         keras.backend.clear_session()
-        gc.collect()
     progress(len(left), len(left), "")
 
 

@@ -96,6 +96,8 @@ class MultimodalModel(keras.Model):
             ) from error
         self.modalities = modalities
         self.tasks = tasks
+        # Metrics are keyed by task; older Keras looks for them among these.
+        self.output_names = list(outputs)
         self.modality_dropout = modality_dropout
         self.rescaling = rescaling
         self.dtype_policy = keras.dtype_policies.get(dtype)
