@@ -89,7 +89,6 @@ _REMEDIES = {
     errno.ENOSPC: f"{{}}. Free some space on the disk. {_GO_ON}",
     errno.EDQUOT: f"{{}}. Free some of your space on the disk. {_GO_ON}",
     errno.EROFS: f"{{}}. Make the disk writable again. {_GO_ON}",
-    errno.EACCES: f"{{}}. Make it writable. {_GO_ON}",
 }
 
 

@@ -1,5 +1,6 @@
 """The `drifa` command, called as the console script calls it."""
 
+import errno
 import json
 import os
 import re
@@ -608,6 +609,32 @@ def test_bad_comparison_is_one_line(arguments, parts, experiment):
     message = failure("compare", *arguments, folder=experiment.parent)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Make the disk writable")],
+)
+def test_a_disk_that_takes_no_more(code, advice, config_file, monkeypatch, tmp_path):
+    def full(self, epoch, logs=None):
+        raise OSError(code, os.strerror(code))
+
+    from drifa_keras.training import recovery
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery.Recovery, "on_epoch_end", full)
+        message = failure(
+            "train", config_file, "--epochs", 1, "--out", "run", folder=tmp_path
+        )
+    assert os.strerror(code) in message and advice in message
+    assert "the same command goes on" in message
+
+
+def test_nothing_can_be_written(config_file, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    message = failure("train", config_file, "--out", "a/b/run", folder=tmp_path)
+    assert "Nothing can be written to" in message and "a/b/run" in message
+    assert not (tmp_path / "a").exists()
 
 
 def test_interrupted_training_goes_on(config_file, monkeypatch, tmp_path):
