@@ -4,10 +4,10 @@
 
 Reads the `robustness.json` that `drifa attack` wrote. Runs of the same network, trained
 in the same way, are one row. What counts is what survives every attack of at most that
-size; a random network answers with the mean of its draws. The second table has the
-accuracy of random networks against the draws behind a gradient, the third the checks
-that do not hold. `--json` keeps what they are made of in one file, from which the same
-tables can be printed without the runs:
+size; a random network answers with the mean of its draws. Then come what each attack
+leaves by itself, with the most draws; the accuracy of random networks against the draws
+behind a gradient; and the checks that do not hold. `--json` keeps what they are made of
+in one file, from which the same tables can be printed without the runs:
 
     python benchmarks/summarize_robustness.py runs/* --json robustness.json
     python benchmarks/summarize_robustness.py robustness.json
@@ -61,6 +61,7 @@ def main():
                 cells.append(_mean(values))
             line = " | ".join([preset, training, str(len(reports)), *cells])
             print(f"| {line} |")
+    _print_attacks(rows, first, names)
     _print_draws(rows, first)
     _print_checks(rows)
 
@@ -77,6 +78,24 @@ def _read(path):
             "report": run.read_json("robustness.json"),
         }
     ]
+
+
+def _print_attacks(rows, first, names):
+    print(f"\n| network | trained on | task | attack | {' | '.join(names)} |")
+    print("|---" * (4 + len(names)) + "|")
+    for (preset, training), reports in rows.items():
+        for task in first["tasks"]:
+            # Entries are in the order of eps, and of draws, of which the last stay.
+            found = defaultdict(lambda: defaultdict(dict))
+            for number, report in enumerate(reports):
+                for entry in report["tasks"][task]["attacks"]:
+                    if not entry["aim"] == entry["changed"] == "all":
+                        continue
+                    value = entry["accuracy"]["value"]
+                    found[entry["attack"]][entry["eps"]][number] = value
+            for attack, by_eps in found.items():
+                means = [_mean(list(values.values())) for values in by_eps.values()]
+                print(f"| {' | '.join([preset, training, task, attack, *means])} |")
 
 
 def _print_draws(rows, first):
