@@ -674,11 +674,17 @@ def test_interrupted_training_goes_on(config_file, monkeypatch, tmp_path):
 # === Presets ===
 
 
-def test_models_lists_the_presets(monkeypatch):
+@pytest.mark.parametrize(
+    "some",
+    [
+        ("drifa_resnet18_released", "drifa_inception_v3", "mail_tiny", "unet_tiny"),
+        # To build all of them takes half a minute.
+        pytest.param(tuple(drifa_keras.models.presets()), marks=pytest.mark.large),
+    ],
+    ids=["some", "all"],
+)
+def test_models_lists_the_presets(some, monkeypatch):
     known = drifa_keras.models.presets()
-    assert len(known) > 20
-    # To build all of them takes half a minute.
-    some = ("drifa_resnet18_released", "drifa_inception_v3", "mail_tiny", "unet_tiny")
     shown = {name: known[name] for name in some}
     monkeypatch.setattr(drifa_keras.models, "presets", lambda: shown)
     code, out, err = drifa("models", "--image-size", 32)

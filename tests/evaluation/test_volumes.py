@@ -85,37 +85,36 @@ def test_written_and_read_again(tmp_path):
 # === Real brains ===
 
 BRATS = ("flair", "t1", "t1ce", "t2")
+TCGA = "TCGA-LGG_BraTS-Toolkit_example/TCGA-DU-7294/TCGA-DU-7294"
+BRATS_2015 = "BraTS2015_DeepMedic_example/test/brats_2013_pat0001_1"
 EXAMS = {
-    "all modalities": ("TCGA-LGG_BraTS-Toolkit_example/TCGA-DU-7294", "_{}"),
-    "two are missing": (
-        "BraTS2015_DeepMedic_example/test/brats_2013_pat0001_1",
-        {"flair": "Flair", "t1ce": "T1c"},
-    ),
+    "all modalities": {name: f"{TCGA}_{name}.nii.gz" for name in BRATS},
+    "two are missing": {
+        "flair": f"{BRATS_2015}/Flair_subtrMeanDivStd.nii.gz",
+        "t1ce": f"{BRATS_2015}/T1c_subtrMeanDivStd.nii.gz",
+    },
 }
 
 
 def exam(data_root, which):
-    folder, names = EXAMS[which]
-    folder = data_root / folder
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}")
-    if isinstance(names, str):
-        return {m: folder / f"{folder.name}{names.format(m)}.nii.gz" for m in BRATS}
-    return {m: folder / f"{n}_subtrMeanDivStd.nii.gz" for m, n in names.items()}
+    return {name: data_root / path for name, path in EXAMS[which].items()}
+
+
+def bright(files):
+    """What `threshold` finds: flair above 128, within the brain of any modality."""
+    pixels = volumes.to_pixels(volumes.read_volume(files["flair"]))[0]
+    read = [np.asarray(nibabel.load(path).dataobj) for path in files.values()]
+    brain = np.any([values != 0 for values in read], axis=0)
+    return (pixels > 128) & brain, brain
 
 
 @pytest.mark.parametrize("which", EXAMS)
 def test_a_whole_brain_voxel_by_voxel(data_root, which):
     files = exam(data_root, which)
-    flair = volumes.read_volume(files["flair"])
-    pixels, shape = volumes.to_pixels(flair)[0], nibabel.load(files["flair"]).shape
-    brain = np.any(
-        [np.asarray(nibabel.load(path).dataobj) != 0 for path in files.values()], axis=0
-    )
-    model = threshold(shape[1::-1], BRATS)
-    found = segment_volume(model, files)
-    assert found.labels.shape == shape and min(shape) > 70
-    np.testing.assert_array_equal(found.labels, (pixels > 128) & brain)
+    wanted, brain = bright(files)
+    found = segment_volume(threshold(wanted.shape[1::-1], BRATS), files)
+    assert found.labels.shape == wanted.shape and min(wanted.shape) > 70
+    np.testing.assert_array_equal(found.labels, wanted)
     assert 0.2 < found.labels[brain].mean() < 0.8
 
 
@@ -134,11 +133,7 @@ def test_a_whole_brain_at_the_size_of_brats(data_root, tmp_path):
         nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), large[name])
     found = segment_volume(threshold((240, 240), BRATS), large)
     assert found.labels.shape == (240, 240, 155)
-    pixels = volumes.to_pixels(volumes.read_volume(large["flair"]))[0]
-    brain = np.any(
-        [np.asarray(nibabel.load(path).dataobj) != 0 for path in large.values()], axis=0
-    )
-    np.testing.assert_array_equal(found.labels, (pixels > 128) & brain)
+    np.testing.assert_array_equal(found.labels, bright(large)[0])
 
 
 def test_bad_input(tmp_path):

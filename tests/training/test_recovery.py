@@ -138,6 +138,18 @@ def test_interrupted_before_the_first_epoch(make_config, tmp_path, monkeypatch):
     assert len(history(run.folder)) == 1
 
 
+def test_what_killed_writes_left_is_removed(make_config, tmp_path, stop_after):
+    config = make_config(modalities=["ct"])
+    stop_after(1)
+    with pytest.raises(Stop):
+        train(config, tmp_path / "run", verbose=0)
+    (tmp_path / "run" / ".4711-history.csv").write_text("epoch,lo")
+    (tmp_path / "run" / ".my-notes").write_text("mine")
+    train(config, tmp_path / "run", verbose=0)
+    hidden = [p.name for p in (tmp_path / "run").iterdir() if p.name[0] == "."]
+    assert hidden == [".my-notes"]
+
+
 def test_splits_are_those_that_were_made(make_config, tmp_path, stop_after):
     config = make_config(modalities=["ct"], epochs=2)
     stop_after(1)
