@@ -150,9 +150,9 @@ class DRIFANet(StagedModel):
                 check_modalities(modalities),
                 weights,
                 stages,
-                shared_backbone,
-                rescaling,
-                dtype,
+                shared=shared_backbone,
+                rescaling=rescaling,
+                dtype=dtype,
             )
         else:
             branches = CutBackbone(

@@ -49,12 +49,11 @@ class Comparator(MultimodalModel):
             branches = ResNet(filters, stem, norm_momentum=norm_momentum, dtype=policy)
         else:
             shapes = check_modalities(modalities)
-            branch_modality = branch_modality or dict(zip(shapes, shapes, strict=True))
-            branches = cut_inception(
-                {branch: shapes[name] for branch, name in branch_modality.items()},
-                rescaling=rescaling,
-                dtype=policy,
-            )
+            if branch_modality is not None:
+                shapes = {
+                    branch: shapes[name] for branch, name in branch_modality.items()
+                }
+            branches = cut_inception(shapes, rescaling=rescaling, dtype=policy)
         inputs, streams, presence = self.open_streams(
             modalities, modality_dropout, rescaling, policy
         )
