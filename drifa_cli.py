@@ -482,6 +482,13 @@ def _attack(
     protocol: Annotated[
         str, typer.Option(help="light, or full: all attacks, with restarts; hours.")
     ] = "light",
+    attacks: Annotated[
+        str | None,
+        typer.Option(
+            help="Which attacks of the protocol, such as PGD-20,APGD-CE-100; all by "
+            "default."
+        ),
+    ] = None,
     draws: Annotated[
         str,
         typer.Option(
@@ -525,6 +532,7 @@ def _attack(
             sizes,
             images=images,
             protocol=protocol,
+            attacks=None if attacks is None else attacks.split(","),
             draws=counts,
             votes=votes,
             each_task=each_task,

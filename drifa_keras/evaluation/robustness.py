@@ -30,6 +30,7 @@ def attack_run(
     eps: Sequence[float] = (1 / 255, 2 / 255, 4 / 255, 8 / 255),
     images: int = 200,
     protocol: str = "light",
+    attacks: Sequence[str] | None = None,
     draws: Sequence[int] = (1, 5, 10),
     votes: int = 10,
     each_task: bool = False,
@@ -54,6 +55,7 @@ def attack_run(
         images: Number of test cases, those first that have labels for all tasks.
         protocol: `"light"` or `"full"`: `drifa_keras.robustness.LIGHT` or `FULL`, the
             latter without the difference of logits ratio where a task has two classes.
+        attacks: Names of the attacks of the protocol to make; all by default.
         draws: As for `drifa_keras.robustness.evaluate`.
         votes: As there.
         each_task: As there.
@@ -80,6 +82,7 @@ def attack_run(
         raise ValueError(
             f"`images` must be an integer of at least 1. Received: {images!r}."
         )
+    chosen = _attacks(protocol, attacks, min(map(len, run.class_names.values())))
     config = run.config
     model = network_of(run)
     other = None if surrogate is None else network_of(surrogate)
@@ -94,7 +97,7 @@ def attack_run(
         x,
         y,
         eps,
-        _attacks(protocol, min(map(len, run.class_names.values()))),
+        chosen,
         draws=draws,
         votes=votes,
         each_task=each_task,
@@ -120,13 +123,30 @@ def attack_run(
     return report
 
 
-def _attacks(protocol, classes):
-    """The attacks of a protocol that suit tasks of at least so many classes."""
-    return {
+def _attacks(protocol, names, classes):
+    """The attacks of a protocol with some names that suit tasks of so many classes."""
+    known = _PROTOCOLS[protocol]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ValueError(
+            f"`attacks` names attacks of the {protocol} protocol, some of "
+            f"{list(known)}. Received: {unknown[0]!r}."
+        )
+    suitable = {
         name: attack
-        for name, attack in _PROTOCOLS[protocol].items()
+        for name, attack in known.items()
         if getattr(attack, "loss", None) != "dlr" or classes > 2
     }
+    chosen = {
+        name: attack
+        for name, attack in suitable.items()
+        if names is None or name in names
+    }
+    if not chosen:
+        raise ValueError(
+            f"`attacks` leaves none of {list(suitable)}. Received: {names}."
+        )
+    return chosen
 
 
 def _examples(model, x, y, report):

@@ -3,7 +3,11 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._mail import RandomProjectionLayer, strided_shape
+from drifa_keras.layers._mail import (
+    RandomProjectionLayer,
+    depthwise_conv,
+    strided_shape,
+)
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -56,10 +60,7 @@ class RandomProjectionDepthwiseConv2D(RandomProjectionLayer):
 
     def convolve(self, x, kernel):
         """Convolves `x` with what `draw_kernel` returned."""
-        y = ops.depthwise_conv(
-            x, kernel, self.strides, "same", data_format="channels_last"
-        )
-        return self._with_bias(y)
+        return self._with_bias(depthwise_conv(x, kernel, self.strides))
 
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, input_shape[-1])

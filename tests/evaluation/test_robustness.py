@@ -266,11 +266,21 @@ def test_without_checks(run, asked, tmp_path):
     assert asked[0].check_at is None
 
 
+def test_some_attacks_of_a_protocol(run, asked, tmp_path):
+    copy = folder_of(run, tmp_path)
+    attack_run(copy, images=3, attacks=["Square-500", "PGD-20"])
+    assert list(asked[0].attacks) == ["PGD-20", "Square-500"]
+    with pytest.raises(ValueError, match="some of .*'Square-500'.*Received: 'FGSM'"):
+        attack_run(copy, images=3, attacks=["PGD-20", "FGSM"])
+    with pytest.raises(ValueError, match=r"leaves none of .*Received: \[\]"):
+        attack_run(copy, images=3, attacks=[])
+
+
 def test_full_protocol_suits_tasks_of_two_classes():
     from drifa_keras.evaluation.robustness import _attacks
 
-    assert _attacks("full", 3) == robustness.FULL
-    left_out = robustness.FULL.keys() - _attacks("full", 2).keys()
+    assert _attacks("full", None, 3) == robustness.FULL
+    left_out = robustness.FULL.keys() - _attacks("full", None, 2).keys()
     assert left_out == {"APGD-DLR-100"}
 
 
