@@ -60,47 +60,6 @@ def pointwise_conv(x, kernel, strides):
     return ops.matmul(x, kernel)
 
 
-def depthwise_conv(x, kernel, strides):
-    """A depthwise convolution with 'same' padding.
-
-    XLA has no fast one for CPUs: there a sum of shifted products takes a tenth of the
-    time of JAX's own.
-
-    Args:
-        x: Map `(batch, height, width, channels)`.
-        kernel: Tensor `(r, r, channels, 1)`.
-        strides: Stride along height and width.
-    """
-    if not _on_jax_cpu():
-        return ops.depthwise_conv(
-            x, kernel, strides, "same", data_format="channels_last"
-        )
-    r = kernel.shape[0]
-    # Where the windows start that each row and column of the output is the sum of.
-    counts = [-(-size // strides) for size in x.shape[1:3]]
-    spans = [(count - 1) * strides + 1 for count in counts]
-    missing = [
-        max(span - 1 + r - size, 0)
-        for span, size in zip(spans, x.shape[1:3], strict=True)
-    ]
-    padding = [(m // 2, m - m // 2) for m in missing]
-    x = ops.pad(x, [(0, 0), *padding, (0, 0)])
-    return sum(
-        x[:, i : i + spans[0] : strides, j : j + spans[1] : strides]
-        * kernel[i, j, :, 0]
-        for i in range(r)
-        for j in range(r)
-    )
-
-
-def _on_jax_cpu():
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return jax.default_backend() == "cpu"
-
-
 class PointwiseConv2D(keras.layers.Conv2D):
     """A 1x1 convolution with 'same' padding, computed by `pointwise_conv`."""
 

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from drifa_keras.layers._depthwise import depthwise_conv
 from drifa_keras.layers._mail import (
     RandomProjectionLayer,
-    depthwise_conv,
     strided_shape,
 )
 

@@ -1,10 +1,12 @@
 """RandomProjectionDepthwiseConv2D: some channels meet filters drawn in every call."""
 
+import keras
 import numpy as np
 import pytest
 
 import oracle_mail
 from drifa_keras.layers import RandomProjectionDepthwiseConv2D, freeze_randomness
+from drifa_keras.layers._depthwise import depthwise_conv
 from harness import as_numpy, assert_close, built, exact, random_map, run_layer_test
 
 
@@ -20,6 +22,38 @@ def test_equations(shape, strides, kernel_size):
     expected = oracle_mail.depthwise_conv2d(x, kernel[..., 0], strides)
     assert_close(outputs, expected + exact(layer.bias))
     assert np.array_equal(kernel[:, :, :3], exact(layer.kernel))
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3, 5])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(2, 16, 33, 8), (2, 1, 64, 64)])
+def test_large_maps(shape, strides, kernel_size):
+    x = random_map(shape)
+    kernel = random_map((kernel_size, kernel_size, shape[-1], 1))
+    expected = oracle_mail.depthwise_conv2d(x, kernel[..., 0], strides)
+    assert_close(
+        depthwise_conv(keras.ops.array(x), keras.ops.array(kernel), strides), expected
+    )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="has its own on JAX alone")
+@pytest.mark.parametrize("kernel_size", [2, 3, 5])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(2, 16, 33, 8), (2, 1, 64, 64)])
+def test_gradients_of_large_maps(shape, strides, kernel_size):
+    import jax
+
+    def convolution(x, kernel):
+        return keras.ops.depthwise_conv(
+            x, kernel, strides, "same", data_format="channels_last"
+        )
+
+    arguments = random_map(shape), random_map((kernel_size, kernel_size, shape[-1], 1))
+    expected, gradients_of = jax.vjp(convolution, *arguments)
+    _, found = jax.vjp(lambda *a: depthwise_conv(*a, strides), *arguments)
+    upstream = random_map(expected.shape)
+    for own, their in zip(found(upstream), gradients_of(upstream), strict=True):
+        assert_close(own, np.asarray(their))
 
 
 def test_without_random_filters_it_is_a_depthwise_convolution():
