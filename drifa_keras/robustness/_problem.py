@@ -87,7 +87,7 @@ class Problem:
         self.low, self.high = check_bounds(bounds)
         self.eps = check_eps(eps, norm) * (self.high - self.low)
         self.norm = norm
-        self.batch_size = check_count("batch_size", batch_size)
+        batch_size = check_count("batch_size", batch_size)
         self.victim = victim
         # Apart, so that what an attack draws does not depend on the batches.
         self.rng, self._seeds = np.random.default_rng(seed).spawn(2)
@@ -97,6 +97,7 @@ class Problem:
         self._images = {name: a.astype("float32") for name, a in images.items()}
         aimed = check_names("tasks", tasks, victim.tasks)
         count = len(next(iter(images.values())))
+        self.batch_size = min(batch_size, count)
         self.labels = {
             task: labels if task in aimed else np.full(count, -1)
             for task, labels in check_labels(y, victim.tasks, count).items()
@@ -112,7 +113,7 @@ class Problem:
         self._there = np.empty(self.clean.shape, bool)
         for part in self.slices.values():
             self._there[:, part] = self.clean[:, part].any(axis=1, keepdims=True)
-        some = {name: a[:batch_size] for name, a in self._images.items()}
+        some = {name: a[: self.batch_size] for name, a in self._images.items()}
         victim.require_logits(some)
         self.is_random = victim.is_random(some)
         self.draws = draws if self.is_random else 1
