@@ -28,6 +28,18 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).resolve().parent
+# JAX compiles a program once for all tests, and for the next run. Processes of one run
+# do not share: they would read what another has only half written.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(
+        TESTS.parent
+        / ".pytest_cache"
+        / "jax"
+        / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    ),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 for folder in (TESTS, TESTS.parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -36,6 +48,12 @@ import keras  # noqa: E402
 
 # What the imports made stays: the garbage collector need not look at it again.
 gc.freeze()
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # As for JAX: graphs are run once or twice.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_addoption(parser):
@@ -74,6 +92,14 @@ def pytest_collection_modifyitems(config, items):
 def seeded():
     """The same random numbers for each test, whatever ran before it."""
     keras.utils.set_random_seed(20250)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage():
+    """Keeps the garbage collector from looking at what former modules left behind."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from drifa_keras.layers._depthwise import depthwise_conv
+from drifa_keras.depthwise import depthwise_conv
 from drifa_keras.layers._mail import (
     RandomProjectionLayer,
     strided_shape,

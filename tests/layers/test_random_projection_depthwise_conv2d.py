@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import oracle_mail
+from drifa_keras.depthwise import depthwise_conv
 from drifa_keras.layers import RandomProjectionDepthwiseConv2D, freeze_randomness
-from drifa_keras.layers._depthwise import depthwise_conv
 from harness import as_numpy, assert_close, built, exact, random_map, run_layer_test
 
 
