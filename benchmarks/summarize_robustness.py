@@ -38,9 +38,10 @@ def main():
     first = next(iter(rows.values()))[0]
     sizes = first["eps"]
     names = [f"{eps * 255:g}/255" for eps in sizes]
+    votes = max(entry["report"]["votes"] for entry in entries)
     print(
         f"{first['images']} test cases, protocol {first['protocol']}, "
-        f"{first['votes']} draws an answer where the network is random."
+        f"{votes} draws an answer where the network is random."
     )
     for task, found in first["tasks"].items():
         print(f"\n{task}, {found['images']} images\n")
