@@ -96,10 +96,10 @@ def seeded():
 
 @pytest.fixture(autouse=True, scope="module")
 def little_garbage():
-    """Keeps the garbage collector from looking at what former modules left behind."""
+    """What the tests of a module made, gone before the next one begins."""
     yield
+    keras.backend.clear_session()
     gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
