@@ -49,12 +49,6 @@ import keras  # noqa: E402
 # What the imports made stays: the garbage collector need not look at it again.
 gc.freeze()
 
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    # As for JAX: graphs are run once or twice.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -98,7 +92,6 @@ def seeded():
 def little_garbage():
     """What the tests of a module made, gone before the next one begins."""
     yield
-    keras.backend.clear_session()
     gc.collect()
 
 
