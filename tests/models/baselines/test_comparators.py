@@ -139,7 +139,9 @@ def test_layer_names_say_which_modality_they_read(cls):
 
 
 @pytest.mark.parametrize("cls", ARGUMENTS)
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("mixed_float16", marks=pytest.mark.large), "mixed_bfloat16"]
+)
 def test_mixed_precision(cls, policy, make_images, make_targets):
     model = make(cls, dtype=policy)
     compile_model(model)

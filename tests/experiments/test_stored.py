@@ -1,0 +1,40 @@
+"""The tables of the documentation say what is stored of their trainings."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from drifa_keras.configs import load_experiment
+from drifa_keras.experiments import cells, read_outcomes
+from drifa_keras.experiments.tables import task_tables
+from drifa_keras.experiments.write import to_csv
+
+STORED = Path(__file__).parents[2] / "benchmarks" / "results" / "tables"
+TABLES = sorted(path.stem for path in STORED.glob("*.csv"))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_is_made_of_what_is_stored(name):
+    experiment = load_experiment(name)
+    outcomes = read_outcomes(cells(experiment, STORED))
+    assert not [outcome.reason for outcome in outcomes if outcome.state == "failed"]
+    made = to_csv(task_tables(experiment, outcomes))
+    stored = (STORED / f"{name}.csv").read_text(encoding="utf-8")
+    for ours, theirs in zip(_rows(made), _rows(stored), strict=True):
+        assert ours == pytest.approx(theirs)
+
+
+def _rows(text):
+    return [
+        {name: _number(value) for name, value in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
+def _number(value):
+    try:
+        return float(value)
+    except ValueError:
+        return value
