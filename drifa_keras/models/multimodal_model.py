@@ -267,7 +267,12 @@ class MultimodalModel(keras.Model):
         return super().make_train_function(force=force)
 
     def get_compile_config(self):
-        return _portable(super().get_compile_config())
+        config = _portable(super().get_compile_config())
+        if config:
+            # Keras keeps what "auto" meant here. Elsewhere JAX would then run every
+            # operation by itself, and PyTorch compile for a minute.
+            config["jit_compile"] = "auto"
+        return config
 
     def get_config(self):
         # Keras' own get_config of a Functional model lists its layers; a subclass is

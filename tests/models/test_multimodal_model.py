@@ -306,6 +306,19 @@ def test_layer_frozen_after_compile_stays_put(make_plain, make_images, make_targ
     assert not any(path.endswith("temperature") for path in changed)
 
 
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_backend_that_loads_decides_whether_to_compile(
+    make_plain, jit_compile, tmp_path
+):
+    """Keras' own default saves what was decided for the backend that trained."""
+    model = make_plain()
+    model.compile("adam", "categorical_crossentropy")
+    default = model.jit_compile
+    model.compile("adam", "categorical_crossentropy", jit_compile=jit_compile)
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").jit_compile == default
+
+
 def test_frozen_layer_stays_frozen_after_a_reload(make_plain, tmp_path):
     # As in any Functional model, whose layers say so in their configs.
     model = make_plain()
