@@ -630,6 +630,39 @@ def test_a_disk_that_takes_no_more(code, advice, config_file, monkeypatch, tmp_p
     assert "the same command goes on" in message
 
 
+def test_images_that_vanish_while_training(monkeypatch, tmp_path):
+    """Images that do not fit into memory are read again in every epoch."""
+    from drifa_keras.training import recovery
+
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "scans" / f"{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    source = {"reader": "image_folder", "path": "scans", "options": {"modality": "ct"}}
+    config = {**TINY, "data": {"sources": [source], "image_size": 16}}
+    config["data"]["memory_limit_gib"] = 0
+    (tmp_path / "ours.yaml").write_text(yaml.safe_dump(config))
+    command = ("train", "ours.yaml", "--out", "mine", "--epochs", 3)
+    saved = recovery.Recovery.on_epoch_end
+
+    def vanish(self, epoch, logs=None):
+        saved(self, epoch, logs)
+        if epoch == 0:
+            (tmp_path / "scans").rename(tmp_path / "away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery.Recovery, "on_epoch_end", vanish)
+        message = failure(*command, folder=tmp_path)
+    assert re.search(r"scans.*png does not exist", message)
+    (tmp_path / "away").rename(tmp_path / "scans")
+    code, out, err = drifa(*command, folder=tmp_path)
+    assert code == 0, err
+    assert "Going on after 1 of 3 epochs." in out
+    assert len((tmp_path / "mine" / "history.csv").read_text().splitlines()) == 4
+
+
 def test_nothing_can_be_written(config_file, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     message = failure("train", config_file, "--out", "a/b/run", folder=tmp_path)
