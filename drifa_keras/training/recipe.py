@@ -45,8 +45,8 @@ def compile_model(
             to 0 at step `steps`.
         steps: Steps of the whole training; for `"cosine"`.
         steps_per_epoch: Steps of an epoch; for `"cosine"`.
-        jit_compile: Whether to compile with XLA. `None` decides: not on TensorFlow
-            without a GPU, where it does not pay, and as Keras does elsewhere.
+        jit_compile: Whether to compile with XLA. `None` leaves it to Keras: on JAX,
+            and on TensorFlow with a GPU.
     """
     if schedule not in _SCHEDULES:
         raise ValueError(
@@ -72,10 +72,6 @@ def compile_model(
             warmup_target=learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-    if jit_compile is None:
-        jit_compile = "auto"
-        if keras.backend.backend() == "tensorflow" and not _has_gpu():
-            jit_compile = False
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss={
@@ -88,7 +84,7 @@ def compile_model(
         # Weights leave unknown labels out, and give each image of a source that is
         # repeated the same say.
         weighted_metrics={task: ["accuracy"] for task in model.tasks},
-        jit_compile=jit_compile,
+        jit_compile="auto" if jit_compile is None else jit_compile,
     )
 
 
@@ -228,7 +224,3 @@ class _HistoryCSV(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._path, text.getvalue())
-
-
-def _has_gpu():
-    return bool(keras.distribution.list_devices("gpu"))
