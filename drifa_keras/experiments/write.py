@@ -195,8 +195,10 @@ def _partners(table: TaskTable) -> tuple[list[str], list[list[str]]] | None:
 def _remarks(experiment, tables, outcomes):
     """What a reader has to know, one sentence or two each."""
     metric = experiment.metrics[0].replace("_", " ")
+    done = {outcome.cell.seed for outcome in outcomes if outcome.state == "done"}
+    seeds = ", ".join(str(seed) for seed in experiment.seeds if seed in done)
     yield (
-        f"Per cent: the mean over the seeds {', '.join(map(str, experiment.seeds))} ± "
+        f"Per cent: the mean over the seeds {seeds} ± "
         "half of its 95 % interval (Student's t). That is how far another training "
         "leads elsewhere; all networks see the same test images, whose choice is not "
         "part of it. Baselines have no seed."
