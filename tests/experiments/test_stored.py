@@ -26,6 +26,14 @@ def test_table_is_made_of_what_is_stored(name):
         assert ours == pytest.approx(theirs)
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_documentation_shows_the_table(name):
+    shown = (STORED.parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    stored = (STORED / f"{name}.md").read_text(encoding="utf-8")
+    for line in stored.splitlines():
+        assert not line.startswith("|") or line in shown
+
+
 def _rows(text):
     return [
         {name: _number(value) for name, value in row.items()}
