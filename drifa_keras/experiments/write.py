@@ -196,9 +196,9 @@ def _remarks(experiment, tables, outcomes):
     """What a reader has to know, one sentence or two each."""
     metric = experiment.metrics[0].replace("_", " ")
     done = {outcome.cell.seed for outcome in outcomes if outcome.state == "done"}
-    seeds = ", ".join(str(seed) for seed in experiment.seeds if seed in done)
+    seeds = [seed for seed in experiment.seeds if seed in done] or experiment.seeds
     yield (
-        f"Per cent: the mean over the seeds {seeds} ± "
+        f"Per cent: the mean over the seeds {', '.join(map(str, seeds))} ± "
         "half of its 95 % interval (Student's t). That is how far another training "
         "leads elsewhere; all networks see the same test images, whose choice is not "
         "part of it. Baselines have no seed."

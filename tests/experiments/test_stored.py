@@ -11,7 +11,8 @@ from drifa_keras.experiments import cells, read_outcomes
 from drifa_keras.experiments.tables import task_tables
 from drifa_keras.experiments.write import to_csv
 
-STORED = Path(__file__).parents[2] / "benchmarks" / "results" / "tables"
+REPOSITORY = Path(__file__).resolve().parents[2]
+STORED = REPOSITORY / "benchmarks" / "results" / "tables"
 TABLES = sorted(path.stem for path in STORED.glob("*.csv"))
 
 
@@ -28,7 +29,7 @@ def test_table_is_made_of_what_is_stored(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_documentation_shows_the_table(name):
-    shown = (STORED.parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    shown = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
     stored = (STORED / f"{name}.md").read_text(encoding="utf-8")
     for line in stored.splitlines():
         assert not line.startswith("|") or line in shown
