@@ -40,26 +40,43 @@ def main():
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--notebook", help="the authors' drifa-net.ipynb (TensorFlow)")
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--json", help="write the figures to this file, or add them")
     arguments = parser.parse_args()
     backends = arguments.backends or [
         name for name in _BACKENDS if importlib.util.find_spec(name)
     ]
     presets = arguments.presets or all_presets()
-    found = {
-        "machine": machine(),
-        "batch_size": arguments.batch_size,
-        "start-up": start_up(backends, arguments.steps),
-        "networks": [],
-    }
+    found = begun(arguments)
+    for backend in backends:
+        if backend not in found["start-up"]:
+            found["start-up"][backend] = start_up(backend, arguments.steps)
+    done = {(row["preset"], row["backend"]) for row in found["networks"]}
     for backend in backends:
         for preset in presets:
+            if (preset, backend) in done:
+                continue
             row = measure(arguments, backend, preset)
             found["networks"].append({"preset": preset, "backend": backend, **row})
             if arguments.json:
                 with open(arguments.json, "w", encoding="utf-8") as file:
                     json.dump(found, file, indent=2)
     report(found)
+
+
+def begun(arguments):
+    """The figures of the file, or the beginning of a new one."""
+    setting = {"machine": machine(), "batch_size": arguments.batch_size}
+    if not (arguments.json and os.path.exists(arguments.json)):
+        return {**setting, "start-up": {}, "networks": []}
+    with open(arguments.json, encoding="utf-8") as file:
+        found = json.load(file)
+    of_file = {key: found[key] for key in setting}
+    if of_file != setting:
+        sys.exit(
+            f"{arguments.json} holds figures of {of_file}. This is {setting}. Name "
+            "another file."
+        )
+    return found
 
 
 def all_presets():
@@ -82,27 +99,26 @@ def machine():
     }
 
 
-def start_up(backends, rounds):
+def start_up(backend, rounds):
     """Seconds of `import keras` and of `import drifa_keras`, each in a new process."""
-    seconds = {}
-    for backend in backends:
-        environment = {**os.environ, "KERAS_BACKEND": backend}
-        times = {"keras": [], "drifa_keras": []}
-        for _ in range(rounds):
-            for name, taken in times.items():
-                start = time.perf_counter()
-                command = [sys.executable, "-c", f"import {name}"]
-                subprocess.run(
-                    command, env=environment, check=True, stderr=subprocess.DEVNULL
-                )
-                taken.append(time.perf_counter() - start)
-        # Neighbours in time, so that other jobs meet both.
-        added = [b - a for a, b in zip(*times.values(), strict=True)]
-        seconds[backend] = {
-            **{name: statistics.median(taken) for name, taken in times.items()},
-            "added": statistics.median(added),
-        }
-    return seconds
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    times = {"keras": [], "drifa_keras": []}
+    for _ in range(rounds):
+        for name, taken in times.items():
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-c", f"import {name}"],
+                env=environment,
+                check=True,
+                stderr=subprocess.DEVNULL,
+            )
+            taken.append(time.perf_counter() - start)
+    # Neighbours in time, so that other jobs meet both.
+    added = [b - a for a, b in zip(*times.values(), strict=True)]
+    return {
+        **{name: statistics.median(taken) for name, taken in times.items()},
+        "added": statistics.median(added),
+    }
 
 
 def measure(arguments, backend, preset):

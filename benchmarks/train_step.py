@@ -15,6 +15,7 @@ notebook where the reader has it. Ratios are taken within one run of this script
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import statistics
@@ -261,7 +262,9 @@ def authors_network(arguments):
     }
     for marker in _NOTEBOOK_CELLS:
         source = next(source for source in sources if marker in source)
-        exec(source.replace("print(model.summary())", ""), names)
+        # What the cells print is no figure of ours.
+        with contextlib.redirect_stdout(sys.stderr):
+            exec(source, names)
     model = names["model"]
     model.compile(
         optimizer=tf.keras.optimizers.Adam(1e-3),
