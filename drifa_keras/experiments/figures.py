@@ -27,8 +27,11 @@ def draw_figures(
 
     Of each network the run with the lowest seed that is done is shown. The images are
     drawn at random, one of each class in turn, before any network sees them. A network
-    without feature maps is left out of the former, one whose task does not end in a
-    `Dense` layer of the latter, and a task that labels pixels of both.
+    without feature maps is left out of the former, and one whose task does not end in a
+    `Dense` layer of the latter. Where a task labels pixels, the images are drawn among
+    those with the most classes, each of another group, and the label maps of every
+    network take the place of t-SNE; Grad-CAM is that of the last class that an image
+    shows.
 
     Args:
         experiment: The experiment.
@@ -38,8 +41,8 @@ def draw_figures(
         points: Number of images for t-SNE, at most.
 
     Returns:
-        The paths of `<experiment>_grad_cam_<task>_<modality>.png` and
-        `<experiment>_tsne_<task>.png`.
+        The paths of `<experiment>_grad_cam_<task>_<modality>.png`, and of
+        `<experiment>_tsne_<task>.png` or `<experiment>_maps_<task>.png`.
     """
     folder = Path(out) / "figures"
     paths = []
@@ -71,37 +74,79 @@ def _figures(runs, count, points):
     models = {name: network_of(run) for name, run in runs.items()}
     for task in test.tasks:
         source = test.sources[test.source_of_task(task)]
-        labels = source.targets[task]
-        if labels.ndim > 1:
-            continue
-        rows = rows_of_task(test, task, indices, counted)[labels >= 0]
-        labels, classes = labels[labels >= 0], run.class_names[task]
-        order = np.random.default_rng(0).permutation(len(rows))
-        chosen = _each_class_in_turn(labels, order)[:count]
-        shown = {name: array[rows[chosen]] for name, array in images.items()}
-        names = [classes[label] for label in labels[chosen]]
-        for modality, maps in _maps(models, task, shown, source.modalities).items():
-            answers = {
-                name: [
-                    _answer(p, classes) for p in model.predict(shown, verbose=0)[task]
-                ]
+        rows = rows_of_task(test, task, indices, counted)
+        shown = {name: array[rows] for name, array in images.items()}
+        if source.targets[task].ndim > 1:
+            yield from _of_pixels(models, task, source, shown, count)
+        else:
+            yield from _of_classes(models, task, source, shown, count, points)
+
+
+def _of_classes(models, task, source, images, count, points):
+    """Figures of a task that classifies images, the rows of `images` and `source`."""
+    labels, classes = source.targets[task], source.class_names[task]
+    order = np.random.default_rng(0).permutation(np.flatnonzero(labels >= 0))
+    chosen = _each_class_in_turn(labels, order)[:count]
+    shown = {name: array[chosen] for name, array in images.items()}
+    names = [classes[label] for label in labels[chosen]]
+    for modality, maps in _maps(models, task, shown, source.modalities).items():
+        answers = {
+            name: [_answer(p, classes) for p in model.predict(shown, verbose=0)[task]]
+            for name, model in models.items()
+            if name in maps
+        }
+        yield (
+            f"grad_cam_{task}_{modality}",
+            figures.grad_cam_comparison(
+                shown[modality], maps, names, answers, title=f"{task}, {modality}"
+            ),
+        )
+    some = order[:points]
+    of_some = {name: array[some] for name, array in images.items()}
+    planes = _planes(models, task, of_some) if len(some) > 3 else {}
+    if planes:
+        yield (
+            f"tsne_{task}",
+            figures.tsne_comparison(planes, labels[some], classes, title=task),
+        )
+
+
+def _of_pixels(models, task, source, images, count):
+    """Figures of a task that classifies pixels, the rows of `images` and `source`."""
+    labels, classes = source.targets[task], source.class_names[task]
+    there = np.array([(labels == k).any(axis=(1, 2)) for k in range(len(classes))])
+    order = np.random.default_rng(0).permutation(len(labels))
+    order = order[np.argsort(-there[:, order].sum(axis=0), kind="stable")]
+    _, first = np.unique(source.groups[order], return_index=True)
+    chosen = order[np.sort(first)][:count]
+    shown = {name: array[chosen] for name, array in images.items()}
+    ids = [str(source.ids[case]) for case in chosen]
+    last = np.array([np.flatnonzero(of_case).max(initial=0) for of_case in there.T])
+    captions = [
+        f"{classes[k]} in {name}" for name, k in zip(ids, last[chosen], strict=True)
+    ]
+    found = _maps(models, task, shown, source.modalities, last[chosen])
+    for modality, maps in found.items():
+        yield (
+            f"grad_cam_{task}_{modality}",
+            figures.grad_cam_comparison(
+                shown[modality], maps, captions, title=f"{task}, {modality}"
+            ),
+        )
+    yield (
+        f"maps_{task}",
+        figures.label_map_panels(
+            {name: shown[name] for name in source.modalities},
+            labels[chosen],
+            {
+                name: model.predict(shown, verbose=0)[task].argmax(axis=-1)
                 for name, model in models.items()
-                if name in maps
-            }
-            yield (
-                f"grad_cam_{task}_{modality}",
-                figures.grad_cam_comparison(
-                    shown[modality], maps, names, answers, title=f"{task}, {modality}"
-                ),
-            )
-        some = order[:points]
-        of_some = {name: array[rows[some]] for name, array in images.items()}
-        planes = _planes(models, task, of_some) if len(some) > 3 else {}
-        if planes:
-            yield (
-                f"tsne_{task}",
-                figures.tsne_comparison(planes, labels[some], classes, title=task),
-            )
+            },
+            classes,
+            ids,
+            title=task,
+        ),
+    )
 
 
 def _each_class_in_turn(labels, order):
@@ -113,12 +158,12 @@ def _each_class_in_turn(labels, order):
     return order[np.lexsort((labels[order], turn))]
 
 
-def _maps(models, task, shown, modalities):
+def _maps(models, task, shown, modalities, class_index=None):
     """Modality to network to its maps."""
     found = {}
     for name, model in models.items():
         try:
-            maps = explain.grad_cam(model, shown, task=task)
+            maps = explain.grad_cam(model, shown, task, class_index)
         except ValueError:  # no feature map anywhere
             continue
         for modality in modalities:

@@ -1,10 +1,35 @@
 """Figures across networks: drawn from the same images, into the folder alone."""
 
 import numpy as np
+import pytest
+import yaml
 from PIL import Image
 
-from drifa_keras.experiments import draw_figures, figures, read_outcomes
+from drifa_keras.configs import load_experiment
+from drifa_keras.experiments import (
+    cells,
+    compare,
+    draw_figures,
+    figures,
+    read_outcomes,
+)
 from drifa_keras.experiments.figures import _each_class_in_turn
+
+
+def recorded(monkeypatch, *names):
+    """The arguments of each call of figures of these names, from now on."""
+    drawn = {}
+
+    def record(name, draw):
+        def drawing(*arguments, **options):
+            drawn.setdefault(name, []).append(arguments)
+            return draw(*arguments, **options)
+
+        monkeypatch.setattr(figures.figures, name, drawing)
+
+    for name in names:
+        record(name, getattr(figures.figures, name))
+    return drawn
 
 
 def test_each_class_comes_in_turn():
@@ -38,16 +63,7 @@ def test_nothing_to_draw(done, tmp_path):
 
 def test_network_that_cannot_be_drawn_is_left_out(done, tmp_path, monkeypatch):
     experiment, of_experiment, _ = done
-    drawn = {}
-    for name in ("grad_cam_comparison", "tsne_comparison"):
-        of_name = getattr(figures.figures, name)
-
-        def recorded(*arguments, of_name=of_name, **options):
-            maps = next(a for a in arguments if isinstance(a, dict))
-            drawn.setdefault(of_name.__name__, []).append(list(maps))
-            return of_name(*arguments, **options)
-
-        monkeypatch.setattr(figures.figures, name, recorded)
+    drawn = recorded(monkeypatch, "grad_cam_comparison", "tsne_comparison")
     for name in ("grad_cam", "embedding"):
         explained = getattr(figures.explain, name)
 
@@ -58,7 +74,61 @@ def test_network_that_cannot_be_drawn_is_left_out(done, tmp_path, monkeypatch):
 
         monkeypatch.setattr(figures.explain, name, refusing)
     draw_figures(experiment, read_outcomes(of_experiment), tmp_path, images=2)
-    assert drawn == {
-        "grad_cam_comparison": [["Fused"]] * 2,
-        "tsne_comparison": [["Fused"]] * 2,
+    maps = [list(arguments[1]) for arguments in drawn["grad_cam_comparison"]]
+    planes = [list(arguments[0]) for arguments in drawn["tsne_comparison"]]
+    assert maps == planes == [["Fused"]] * 2
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    """An experiment of two networks that classify pixels, and its cells, all done."""
+    folder = tmp_path_factory.mktemp("segmentation")
+    phantoms = {"n": 60, "image_size": 16, "aligned": True, "segmentation": True}
+    training = {
+        "data": {
+            "sources": [{"reader": "phantoms", "options": phantoms}],
+            "image_size": 16,
+        },
+        "model": {"preset": "unet_tiny"},
+        "training": {"epochs": 1, "batch_size": 8, "pairs_per_epoch": 16},
+        "evaluation": {"bootstrap": 0},
     }
+    experiment = {
+        "title": "Two networks of pixels",
+        "datasets": {"made up": {"config": "training.yaml"}},
+        "models": {
+            "U-Net": {"arguments": {"filters": [4, 4]}},
+            "SegNet": {
+                "preset": "segnet_tiny",
+                "arguments": {"filters": [4, 4], "convolutions": [1, 1]},
+            },
+        },
+        "seeds": [0],
+        "metrics": ["dice"],
+    }
+    for name, content in (("training", training), ("pixels", experiment)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    experiment = load_experiment(folder / "pixels.yaml")
+    of_experiment = cells(experiment, folder / "out")
+    compare(of_experiment)
+    return experiment, of_experiment
+
+
+def test_figures_of_label_maps(segmented, tmp_path, monkeypatch):
+    experiment, of_experiment = segmented
+    drawn = recorded(monkeypatch, "grad_cam_comparison", "label_map_panels")
+    paths = draw_figures(experiment, read_outcomes(of_experiment), tmp_path, images=3)
+    assert {path.name for path in paths} == {
+        "pixels_grad_cam_lesion_dermoscopy.png",
+        "pixels_grad_cam_lesion_ct.png",
+        "pixels_maps_lesion.png",
+    }
+    ((images, truth, answers, _, ids),) = drawn["label_map_panels"]
+    assert list(images) == ["dermoscopy", "ct"]
+    assert list(answers) == ["U-Net", "SegNet"]
+    assert truth.shape == (3, 16, 16) == answers["U-Net"].shape
+    assert all((of_case > 0).any() for of_case in truth)
+    assert len(set(ids)) == 3
+    for _, maps, captions in drawn["grad_cam_comparison"]:
+        assert list(maps) == ["U-Net", "SegNet"]
+        assert [caption.rpartition(" in ")[2] for caption in captions] == ids

@@ -401,6 +401,17 @@ def test_label_maps_are_drawn_where_they_are():
     assert len(colours) == 3
 
 
+def test_label_maps_of_several_networks():
+    image, y_true = np.full((1, 4, 4, 1), 80), np.ones((1, 4, 4), int)
+    answers = {"U-Net": y_true * 0, "DRIFA-SegNet": y_true}
+    figure = figures.label_map_panels({"flair": image}, y_true, answers, ["no", "yes"])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["flair", "truth", "U-Net", "DRIFA-SegNet"]
+    with pytest.raises(ValueError, match="U-Net"):
+        wrong = {"U-Net": np.ones((2, 4, 4), int)}
+        figures.label_map_panels({"flair": image}, y_true, wrong, ["no", "yes"])
+
+
 def test_dice_of_each_case():
     figure = figures.dice_by_case({"WT": [0.2, 0.4, 0.9], "ET": [1.0, 0.0]})
     (ax,) = figure.axes

@@ -32,7 +32,7 @@ _COVER = 0.6
 def label_map_panels(
     images: Mapping[str, np.ndarray],
     y_true: np.ndarray,
-    y_pred: np.ndarray,
+    y_pred: np.ndarray | Mapping[str, np.ndarray],
     class_names: Sequence[str],
     captions: Sequence[str] | None = None,
     title: str | None = None,
@@ -45,7 +45,7 @@ def label_map_panels(
             of zeros is an absent one.
         y_true: Labels `(n, height, width)`; 0 is the background, which is not drawn,
             and -1 unknown.
-        y_pred: Predicted labels, of the same shape.
+        y_pred: Predicted labels, of the same shape, or network to those of each.
         class_names: Names of the classes.
         captions: Text above each row, `(n,)`.
         title: Title.
@@ -58,13 +58,17 @@ def label_map_panels(
     Raises:
         ValueError: If there is no image, or the lengths differ.
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    lengths = {**images, "y_true": y_true, "y_pred": y_pred}
+    answers = y_pred if isinstance(y_pred, Mapping) else {"prediction": y_pred}
+    answers = {
+        name: np.asarray(labels)
+        for name, labels in {"truth": y_true, **answers}.items()
+    }
+    lengths = {**images, **answers}
     if entropy is not None:
         lengths["entropy"] = entropy = np.asarray(entropy)
     count = count_cases(lengths, captions)
     first = next(iter(images.values()))
-    columns = len(images) + 2 + (entropy is not None)
+    columns = len(images) + len(answers) + (entropy is not None)
     figure = HouseFigure(
         figsize=(max(SIDE * columns, 4.2), (SIDE + 0.35) * count + 0.7)
     )
@@ -74,13 +78,12 @@ def label_map_panels(
         for ax, (name, of_modality) in zip(axes, images.items(), strict=False):
             show_image(ax, of_modality[case])
             ax.set_title(name, fontsize=8)
-        answers = {"truth": y_true, "prediction": y_pred}
         for ax, (name, labels) in zip(
             axes[len(images) :], answers.items(), strict=False
         ):
             show_image(ax, first[case])
             ax.imshow(_coloured(labels[case]), interpolation="nearest")
-            ax.set_title(name, fontsize=8)
+            ax.set_title(wrapped_caption(name, 22), fontsize=8)
         if entropy is not None:
             axes[-1].imshow(entropy[case], vmin=0, vmax=entropy.max(), cmap="inferno")
             axes[-1].set(xticks=[], yticks=[])
