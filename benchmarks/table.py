@@ -9,7 +9,8 @@ Two images a sample: 32x32x3 for presets called tiny, 128x128x3 for the others. 
 network runs in a process of its own, beside the plain network of its size: DRIFA-Net
 without MFA and MIFA, which is two ResNet-18 and two heads, narrow ones for the tiny.
 Both make one step in turn, again and again, so that whatever else the machine does
-meets both alike; figures are medians, and ratios are taken within a pair of processes.
+meets both alike; figures are medians, and ratios are taken between such turns. The
+plain network, started once for all presets of its size, is a reference of the rest.
 
 `of the product` is how much of the speed of a product of two float32 matrices, taken
 in turns as well, the multiply-adds of a training step (three times those of a
@@ -52,14 +53,22 @@ def main():
             found["start-up"][backend] = start_up(backend, arguments.steps)
     done = {(row["preset"], row["backend"]) for row in found["networks"]}
     for backend in backends:
-        for preset in presets:
-            if (preset, backend) in done:
-                continue
-            row = measure(arguments, backend, preset)
-            found["networks"].append({"preset": preset, "backend": backend, **row})
-            if arguments.json:
-                with open(arguments.json, "w", encoding="utf-8") as file:
-                    json.dump(found, file, indent=2)
+        for tiny in (True, False):
+            left = [
+                preset
+                for preset in presets
+                if preset.endswith("_tiny") == tiny and (preset, backend) not in done
+            ]
+            options = options_of(arguments, backend, tiny)
+            others = {name: Worker(options, name) for name in references(options, left)}
+            for preset in left:
+                row = measure(options, others, arguments.steps, preset)
+                found["networks"].append({"preset": preset, "backend": backend, **row})
+                if arguments.json:
+                    with open(arguments.json, "w", encoding="utf-8") as file:
+                        json.dump(found, file, indent=2)
+            for other in others.values():
+                other.stop()
     report(found)
 
 
@@ -121,40 +130,50 @@ def start_up(backend, rounds):
     }
 
 
-def measure(arguments, backend, preset):
-    """Figures of a preset and of the plain network, and of the authors' if given."""
-    tiny = preset.endswith("_tiny")
-    options = argparse.Namespace(
+def options_of(arguments, backend, tiny):
+    """What the networks of a backend and a size are measured with."""
+    return argparse.Namespace(
         backend=backend,
         preset=_PLAIN["tiny" if tiny else "full"],
         image_size=32 if tiny else 128,
         batch_size=arguments.batch_size,
-        notebook=arguments.notebook,
+        notebook=None if tiny or backend != "tensorflow" else arguments.notebook,
     )
-    names = [preset, "plain"]
-    if arguments.notebook and backend == "tensorflow" and not tiny:
-        names.append("authors")
-    print(f"{preset} on {backend} ...", file=sys.stderr)
-    workers = {name: Worker(options, name) for name in names}
-    for what in ("train", "predict", "passes", "product", "pipeline"):
-        for _ in range(arguments.steps):
-            for name, worker in workers.items():
-                if what in ("train", "predict") or name == preset:
-                    worker.ask(what)
-    ours, *others = (worker.stop() for worker in workers.values())
-    done = 2 * 3 * ours["multiply_adds"] * arguments.batch_size / ours["train_s"]
+
+
+def references(options, presets):
+    """The networks beside which those of a backend and a size are measured."""
+    if not presets:
+        return []
+    return ["plain", "authors"] if options.notebook else ["plain"]
+
+
+def measure(options, others, steps, preset):
+    """Figures of a preset, alone and against the networks beside it."""
+    print(f"{preset} on {options.backend} ...", file=sys.stderr)
+    worker = Worker(options, preset)
+    for what in ("train", "predict"):
+        for _ in range(steps):
+            for one in (worker, *others.values()):
+                one.ask(what)
+    for what in ("passes", "product", "pipeline"):
+        for _ in range(steps):
+            worker.ask(what)
+    ours = worker.stop()
+    done = 2 * 3 * ours["multiply_adds"] * options.batch_size / ours["train_s"]
     row = {
         "image_size": options.image_size,
         **ours,
         "pipeline_s": ours["pipeline_s"] / BATCHES,
         "of_the_product": done / (2 * PRODUCT**3 / ours["product_s"]),
     }
-    for name, other in zip(names[1:], others, strict=True):
+    for name, other in others.items():
+        theirs = other.figures()
         keys = ("first_step_s", "train_s", "predict_s", "peak_memory_gib")
         row[f"against_{name}"] = {
-            key: ours[key] / other[key]
+            key: ours[key] / theirs[key]
             for key in (*keys, "multiply_adds")
-            if other[key] is not None
+            if theirs[key] is not None
         }
     return row
 

@@ -107,11 +107,19 @@ class Worker:
         for clock, seconds in self._read().items():
             self.times[f"{what}_{clock}"].append(seconds)
 
-    def stop(self):
-        """Ends the process and returns its figures, medians of what was timed."""
-        self._write("stop")
+    def figures(self):
+        """Medians of what was timed since the last time, and the start and the peak."""
         medians = {key: statistics.median(times) for key, times in self.times.items()}
+        self.times.clear()
+        self._write("peak")
         return {**self.result, **medians, **self._read()}
+
+    def stop(self):
+        """Ends the process and returns its figures."""
+        figures = self.figures()
+        self._write("stop")
+        self.process.wait()
+        return figures
 
     def _write(self, line):
         print(line, file=self.process.stdin, flush=True)
@@ -154,13 +162,15 @@ def serve(arguments):
         what = line.strip()
         if what == "stop":
             break
+        if what == "peak":
+            print(json.dumps({"peak_memory_gib": peak}), flush=True)
+            continue
         if what not in calls:
             calls[what] = _MORE[what](model, x)
             calls[what]()  # which compiles
         print(json.dumps(timed(calls[what])), flush=True)
         if what not in _MORE:
             peak = peak_memory_gib()
-    print(json.dumps({"peak_memory_gib": peak}), flush=True)
 
 
 def passes(model, x):
