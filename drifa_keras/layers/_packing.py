@@ -83,11 +83,12 @@ def _spatial_max(x):
 
     def gradient(*args, upstream=None):
         upstream = args[0] if upstream is None else upstream
-        near = ops.cast(x >= top - rounding * ops.abs(top), "float32")
-        share = ops.cast(upstream, "float32") / ops.maximum(
-            ops.sum(near, axis=(1, 2), keepdims=True), 1.0
-        )
-        return ops.cast(near * share, x.dtype)
+        # TensorFlow works `near` out in the forward pass, as nothing in it waits for
+        # the upstream gradient, and keeps it: a quarter of a map as long as it is bool.
+        near = x >= top - rounding * ops.abs(top)
+        count = ops.sum(ops.cast(near, "float32"), axis=(1, 2), keepdims=True)
+        share = ops.cast(upstream, "float32") / ops.maximum(count, 1.0)
+        return ops.where(near, ops.cast(share, x.dtype), ops.zeros((), x.dtype))
 
     return top, gradient
 
