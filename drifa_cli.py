@@ -340,6 +340,10 @@ def _compare(
     train: Annotated[
         bool, typer.Option(help="Train what is left; else the table of what is there.")
     ] = True,
+    timed: Annotated[
+        bool,
+        typer.Option("--time", help="Time a step of every network, all in turns."),
+    ] = False,
     figures: Annotated[
         bool,
         typer.Option(help="Draw Grad-CAM and t-SNE of the same images, by network."),
@@ -379,6 +383,8 @@ def _compare(
         ]
         with _progress("trainings") as progress:
             experiments.compare(chosen, experiment.missing, progress)
+    if timed:
+        experiments.write_steps(experiment, experiments.time_steps(cells), folder)
     outcomes = experiments.read_outcomes(cells)
     changed = [f"--set {entry}" for entry in settings or ()]
     command = " ".join(["drifa compare", str(config), *changed])

@@ -10,6 +10,7 @@ from drifa_keras.experiments.statistics import (
     mean_and_interval,
     paired_p_values,
 )
+from drifa_keras.experiments.steps import read_steps, time_steps, write_steps
 from drifa_keras.experiments.tables import Row, TaskTable, task_tables
 from drifa_keras.experiments.write import to_csv, to_latex, to_markdown, write_tables
 
@@ -26,9 +27,12 @@ __all__ = [
     "mean_and_interval",
     "paired_p_values",
     "read_outcomes",
+    "read_steps",
     "task_tables",
+    "time_steps",
     "to_csv",
     "to_latex",
     "to_markdown",
+    "write_steps",
     "write_tables",
 ]

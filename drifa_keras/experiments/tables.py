@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +54,8 @@ class TaskTable:
         images: Number of test images, where a cell is done.
         metrics: What is shown; networks are compared by the first.
         rows: Baselines first, then the networks.
+        in_turns: Whether the steps of the networks were timed in turns, by
+            `time_steps`; else each in its own training.
     """
 
     dataset: str
@@ -61,10 +63,21 @@ class TaskTable:
     images: int
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
+    in_turns: bool = False
 
 
-def task_tables(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[TaskTable]:
+def task_tables(
+    experiment: Experiment,
+    outcomes: Sequence[Outcome],
+    steps: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[TaskTable]:
     """Puts the outcomes of an experiment together.
+
+    Args:
+        experiment: The experiment.
+        outcomes: Of its cells.
+        steps: Seconds of a step, by data set and network, from `time_steps`; else
+            those of the trainings.
 
     Returns:
         One `TaskTable` for each task of each data set of which a cell is done.
@@ -72,17 +85,19 @@ def task_tables(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[Tas
     Raises:
         ValueError: If a metric that is to be shown was measured nowhere.
     """
-    tables = []
+    tables, steps = [], steps or {}
     for dataset in experiment.datasets:
         of_dataset = [o for o in outcomes if o.cell.dataset == dataset]
         done = [o for o in of_dataset if o.state == "done"]
         for task in done[0].report["tasks"] if done else ():
-            tables.append(_table(experiment, dataset, task, of_dataset, done))
+            tables.append(
+                _table(experiment, dataset, task, of_dataset, done, steps.get(dataset))
+            )
     _check_metrics(experiment, outcomes)
     return tables
 
 
-def _table(experiment, dataset, task, of_dataset, done):
+def _table(experiment, dataset, task, of_dataset, done, steps):
     metrics, first = experiment.metrics, experiment.metrics[0]
     rows = []
     for model in experiment.models:
@@ -117,7 +132,7 @@ def _table(experiment, dataset, task, of_dataset, done):
                 paper=experiment.paper.get(task, {}).get(model, {}),
                 spread=float(np.mean(spreads)) if spreads else None,
                 without={m: found for m, found in without.items() if found},
-                **_cost(mine),
+                **_cost(mine, steps),
             )
         )
     best, p_values = paired_p_values({row.name: row.values[first] for row in rows})
@@ -141,7 +156,9 @@ def _table(experiment, dataset, task, of_dataset, done):
         if task in found
     ]
     images = done[0].report["tasks"][task]["images"]
-    return TaskTable(dataset, task, images, tuple(metrics), (*trivial, *rows))
+    return TaskTable(
+        dataset, task, images, tuple(metrics), (*trivial, *rows), bool(steps)
+    )
 
 
 def _values(tasks_of_seed, task, metric):
@@ -155,14 +172,17 @@ def _value(tasks, task, metric):
     return None if measured is None else measured["value"]
 
 
-def _cost(outcomes):
+def _cost(outcomes, steps):
     if not outcomes:
         return {}
-    seconds = [o.cost["seconds_per_step"] for o in outcomes]
+    if steps:
+        seconds = steps.get(outcomes[0].cell.model)
+    else:
+        seconds = float(np.median([o.cost["seconds_per_step"] for o in outcomes]))
     return {
         "parameters": outcomes[0].cost["parameters"],
         "multiply_adds": outcomes[0].cost["multiply_adds"],
-        "seconds_per_step": float(np.median(seconds)),
+        "seconds_per_step": seconds,
     }
 
 

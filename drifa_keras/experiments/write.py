@@ -11,6 +11,7 @@ from pathlib import Path
 from drifa_keras.configs import Experiment
 from drifa_keras.experiments.results import Outcome
 from drifa_keras.experiments.statistics import interval_95, mean_and_interval
+from drifa_keras.experiments.steps import read_steps
 from drifa_keras.experiments.tables import Row, TaskTable, task_tables
 from drifa_keras.runs import write_text
 
@@ -31,8 +32,8 @@ def write_tables(
     Returns:
         Ending to path.
     """
-    tables = task_tables(experiment, outcomes)
     out = Path(out)
+    tables = task_tables(experiment, outcomes, read_steps(experiment, out))
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "md": to_markdown(experiment, tables, outcomes, command),
@@ -214,10 +215,17 @@ def _remarks(experiment, tables, outcomes):
             "images of one lesion, slide or patient straddle. Not to be compared with "
             "the other columns."
         )
-    yield (
-        "ms/step: median time of a training step in these runs (`seconds_per_step` of "
-        "history.csv), loading included, beside whatever else the machine did."
-    )
+    if tables and all(table.in_turns for table in tables):
+        yield (
+            "ms/step: median time of a training step, all networks of a data set in "
+            "turns, on one batch in memory (`--time`)."
+        )
+    else:
+        yield (
+            "ms/step: median time of a training step in these runs (`seconds_per_step` "
+            "of history.csv), loading included, beside whatever else the machine did. "
+            "`--time` compares them."
+        )
     if any(row.spread is not None for table in tables for row in table.rows):
         yield (
             "The other modality shows an unrelated patient, drawn at random: it cannot "

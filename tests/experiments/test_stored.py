@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drifa_keras.configs import load_experiment
-from drifa_keras.experiments import cells, read_outcomes
+from drifa_keras.experiments import cells, read_outcomes, read_steps
 from drifa_keras.experiments.tables import task_tables
 from drifa_keras.experiments.write import to_csv
 
@@ -21,7 +21,8 @@ def test_table_is_made_of_what_is_stored(name):
     experiment = load_experiment(name)
     outcomes = read_outcomes(cells(experiment, STORED))
     assert not [outcome.reason for outcome in outcomes if outcome.state == "failed"]
-    made = to_csv(task_tables(experiment, outcomes))
+    steps = read_steps(experiment, STORED)
+    made = to_csv(task_tables(experiment, outcomes, steps))
     stored = (STORED / f"{name}.csv").read_text(encoding="utf-8")
     for ours, theirs in zip(_rows(made), _rows(stored), strict=True):
         assert ours == pytest.approx(theirs)
