@@ -405,7 +405,7 @@ def test_label_maps_of_several_networks():
     image, y_true = np.full((1, 4, 4, 1), 80), np.ones((1, 4, 4), int)
     answers = {"U-Net": y_true * 0, "DRIFA-SegNet": y_true}
     figure = figures.label_map_panels({"flair": image}, y_true, answers, ["no", "yes"])
-    titles = [ax.get_title() for ax in figure.axes]
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ["flair", "truth", "U-Net", "DRIFA-SegNet"]
     with pytest.raises(ValueError, match="U-Net"):
         wrong = {"U-Net": np.ones((2, 4, 4), int)}
