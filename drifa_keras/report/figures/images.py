@@ -169,7 +169,7 @@ def grad_cam_comparison(
     grid = figure.subplots(count, 1 + len(maps), squeeze=False)
     for axes, image, caption in zip(grid, images, captions, strict=True):
         show_image(axes[0], image)
-        axes[0].set_ylabel(wrapped_caption(caption, 22), fontsize=8)
+        axes[0].set_ylabel(wrapped_caption(caption, 26), fontsize=8)
     for column, (name, of_network) in enumerate(maps.items(), start=1):
         for case, heat in enumerate(np.asarray(of_network, "float64")):
             ax = grid[case, column]
