@@ -564,8 +564,8 @@ def test_compare_goes_on_and_ends_in_a_table(experiment, tmp_path):
     assert "Not complete: 3 waiting." in out
     folder = tmp_path / "runs" / "trial"
     stamp = (folder / "made" / "Fused" / "seed1" / "model.keras").stat().st_mtime_ns
-    whole = ("ablate", experiment, *changes, "--figures", "--out", "runs/trial")
-    code, out, err = drifa(*whole, folder=tmp_path)
+    whole = ("ablate", experiment, *changes, "--time", "--figures")
+    code, out, err = drifa(*whole, "--out", "runs/trial", folder=tmp_path)
     assert code == 0, err
     assert "3/3 made, Plain, seed 2" in out
     assert "left" in out
@@ -575,6 +575,8 @@ def test_compare_goes_on_and_ends_in_a_table(experiment, tmp_path):
     assert "drifa compare" in out and "--set training.epochs=1" in out
     for ending in ("md", "csv", "tex"):
         assert (folder / f"trial.{ending}").is_file()
+    seconds = json.loads((folder / "trial_steps.json").read_text())
+    assert list(seconds["made"]) == ["Fused", "Plain"]
     assert len(list((folder / "figures").glob("trial_*.png"))) == 4
     kept = folder / "made" / "Fused" / "seed1"
     assert (kept / "model.keras").stat().st_mtime_ns == stamp
