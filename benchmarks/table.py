@@ -5,6 +5,9 @@
     python benchmarks/table.py --presets drifa_resnet18_released \\
         --notebook path/to/drifa-net.ipynb
 
+With `--json`, networks that the file holds already are not measured again: an
+interrupted table goes on, and one of few presets grows.
+
 Two images a sample: 32x32x3 for presets called tiny, 128x128x3 for the others. Every
 network runs in a process of its own, beside the plain network of its size: DRIFA-Net
 without MFA and MIFA, which is two ResNet-18 and two heads, narrow ones for the tiny.
