@@ -16,7 +16,7 @@ meets both alike; figures are medians, and ratios are taken between such turns. 
 plain network, started once for all presets of its size, is a reference of the rest.
 
 `of the product` is how much of the speed of a product of two float32 matrices, taken
-in turns as well, the multiply-adds of a training step (three times those of a
+in the same process, the multiply-adds of a training step (three times those of a
 prediction) reach. `passes` is prediction with 20 passes of Monte-Carlo dropout,
 `pipeline` what it takes to make a batch of augmented images from memory. Memory is the
 peak of a process that trains and predicts.
@@ -62,8 +62,11 @@ def main():
                 for preset in presets
                 if preset.endswith("_tiny") == tiny and (preset, backend) not in done
             ]
+            if not left:
+                continue
             options = options_of(arguments, backend, tiny)
-            others = {name: Worker(options, name) for name in references(options, left)}
+            names = ["plain", "authors"] if options.notebook else ["plain"]
+            others = {name: Worker(options, name) for name in names}
             for preset in left:
                 row = measure(options, others, arguments.steps, preset)
                 found["networks"].append({"preset": preset, "backend": backend, **row})
@@ -142,13 +145,6 @@ def options_of(arguments, backend, tiny):
         batch_size=arguments.batch_size,
         notebook=None if tiny or backend != "tensorflow" else arguments.notebook,
     )
-
-
-def references(options, presets):
-    """The networks beside which those of a backend and a size are measured."""
-    if not presets:
-        return []
-    return ["plain", "authors"] if options.notebook else ["plain"]
 
 
 def measure(options, others, steps, preset):

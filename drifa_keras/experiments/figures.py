@@ -89,12 +89,11 @@ def _of_classes(models, task, source, images, count, points):
     chosen = _each_class_in_turn(labels, order)[:count]
     shown = {name: array[chosen] for name, array in images.items()}
     names = [classes[label] for label in labels[chosen]]
+    answers = {
+        name: [_answer(p, classes) for p in model.predict(shown, verbose=0)[task]]
+        for name, model in models.items()
+    }
     for modality, maps in _maps(models, task, shown, source.modalities).items():
-        answers = {
-            name: [_answer(p, classes) for p in model.predict(shown, verbose=0)[task]]
-            for name, model in models.items()
-            if name in maps
-        }
         yield (
             f"grad_cam_{task}_{modality}",
             figures.grad_cam_comparison(

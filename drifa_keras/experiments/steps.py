@@ -59,12 +59,14 @@ def _path(experiment, out):
 
 
 def _in_turns(cells, rounds):
-    firsts = {cell.model: cell.config for cell in reversed(cells)}
+    configs = {}
+    for cell in cells:
+        configs.setdefault(cell.model, cell.config)
     pairing = read_sources(cells[0].config)
     step_of = {}
-    for name in dict.fromkeys(cell.model for cell in cells):
-        settings = firsts[name].training
-        model = build_model(firsts[name], pairing)
+    for name, config in configs.items():
+        settings = config.training
+        model = build_model(config, pairing)
         compile_model(
             model,
             loss_weights=settings.loss_weights,
