@@ -17,12 +17,13 @@ class DRIFASegNet(MultimodalModel):
     One encoder a modality, with an `MFA` behind the convolutions of each stage. `MIFA`
     joins the pooled maps; they are concatenated, brought to the channels of one
     stream by a 1x1 convolution, and decoded once. The decoder unpools by the mean of
-    what the modalities that are present remember of their maxima.
+    what the modalities that are present remember of their maxima, and adds the maps
+    of all of them as they were before the pooling, joined in the same way.
 
     Reference: Dhar et al., *Multimodal Fusion Learning with Dual Attention for
     Medical Imaging*, WACV 2025, Table 3, which names SegNet and says no more: where
     attention and fusion stand is ours. Badrinarayanan et al., *SegNet*, IEEE TPAMI
-    2017.
+    2017; its Table 1 has a decoder that adds maps of the encoder, too.
 
     Args:
         modalities: Dict of modality name to image shape `(height, width, channels)`,
@@ -35,6 +36,8 @@ class DRIFASegNet(MultimodalModel):
         fusion: Where `MIFA` stands: `"last"`, after the last pooling, or
             `"every_stage"`, after each.
         dropout: Rate of every dropout layer; 0 leaves them out.
+        skips: Whether the decoder adds the maps of the encoders before each pooling,
+            which lets the modalities meet in every pixel.
         filters: Channels of each stage.
         convolutions: Number of 3x3 convolutions of each stage, those of VGG-16 by
             default.
@@ -70,6 +73,7 @@ class DRIFASegNet(MultimodalModel):
         fusion="last",
         dropout=0.25,
         *,
+        skips=True,
         filters=(64, 128, 256, 512, 512),
         convolutions=(2, 2, 3, 3, 3),
         norm_momentum=0.99,
@@ -81,7 +85,9 @@ class DRIFASegNet(MultimodalModel):
     ):
         check_choice("fusion", fusion, ("last", "every_stage"))
         policy = keras.dtype_policies.get(dtype)
-        stages = SegNetStages(filters, convolutions, dropout, norm_momentum, policy)
+        stages = SegNetStages(
+            filters, convolutions, dropout, norm_momentum, policy, skips
+        )
         check_divisible(modalities, len(stages))
         gate = optional(MFA, mfa, MFA_ARGUMENTS)
         fuse = optional(MIFA, mifa, MIFA_ARGUMENTS)
@@ -102,12 +108,12 @@ class DRIFASegNet(MultimodalModel):
             )
             return dict(zip(streams, fused, strict=True))
 
-        streams, places = stages.encode_all(
+        streams, memories = stages.encode_all(
             streams,
             gate=None if gate is None else behind_convolutions,
             fuse=None if fuse is None else behind_pooling,
         )
-        x = stages.decode(stages.join(streams, presence), places, presence)
+        x = stages.decode(stages.join(streams, presence), memories, presence)
         super().__init__(
             inputs,
             x,
@@ -124,6 +130,7 @@ class DRIFASegNet(MultimodalModel):
         self.mfa = as_switch(mfa)
         self.mifa = as_switch(mifa)
         self.fusion = fusion
+        self.skips = skips
         self.dropout = dropout
         self.filters = stages.filters
         self.convolutions = stages.numbers
@@ -135,6 +142,7 @@ class DRIFASegNet(MultimodalModel):
             "mfa": as_switch(self.mfa),
             "mifa": as_switch(self.mifa),
             "fusion": self.fusion,
+            "skips": self.skips,
             "dropout": self.dropout,
             "filters": list(self.filters),
             "convolutions": list(self.convolutions),

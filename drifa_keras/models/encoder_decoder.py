@@ -56,9 +56,14 @@ class SegNetStages:
         dropout: Rate of dropout; 0 leaves it out.
         norm_momentum: Momentum of the running statistics of batch normalisation.
         dtype: Dtype policy.
+        skips: Whether the decoder adds the maps of the encoder before each pooling, of
+            all modalities side by side, to what it unpools (after
+            SegNet-Basic-EncoderAddition, Table 1 there).
     """
 
-    def __init__(self, filters, convolutions, dropout, norm_momentum, dtype):
+    def __init__(
+        self, filters, convolutions, dropout, norm_momentum, dtype, skips=False
+    ):
         self.filters, self.numbers = tuple(filters), tuple(convolutions)
         if len(self.filters) != len(self.numbers) or not all(
             isinstance(n, int) and n > 0 for n in (*self.filters, *self.numbers)
@@ -67,7 +72,7 @@ class SegNetStages:
                 "`filters` and `convolutions` hold a positive number for each stage. "
                 f"Received: filters={self.filters}, convolutions={self.numbers}."
             )
-        self.dropout, self.momentum = dropout, norm_momentum
+        self.dropout, self.momentum, self.skips = dropout, norm_momentum, skips
         self._dtype = keras.dtype_policies.get(dtype)
         self._convolutions = Convolutions(norm_momentum, dtype)
 
@@ -85,27 +90,28 @@ class SegNetStages:
 
         Returns:
             Tuple of the dict of the last pooled maps by modality, and for each stage
-            the list of the places of all modalities.
+            what `decode` needs of it: the maps of all modalities and the places of
+            their maxima.
         """
-        places = []
+        memories = []
         for stage in range(len(self)):
-            places.append([])
-            pooled = {}
+            maps, places, pooled = [], [], {}
             for name, x in streams.items():
                 x = self.encode(name, stage, x)
                 if gate is not None:
                     x = gate(name, stage, x)
+                maps.append(x)
                 pooled[name], where = self.pool(name, stage, x)
-                places[-1].append(where)
+                places.append(where)
+            memories.append((maps, places))
             streams = pooled if fuse is None else fuse(stage, pooled)
-        return streams, places
+        return streams, memories
 
     def join(self, streams, presence):
         """One map of the channels of the last stage, from one of each modality."""
-        x = StreamConcatenate(dtype=self._dtype, name="fused_streams")(
-            list(streams.values()), presence=presence
+        x = self._side_by_side(
+            list(streams.values()), presence, self.filters[-1], "fused"
         )
-        x = self._convolutions(x, [self.filters[-1]], "fused", kernel_size=1)
         return drop(x, self.dropout, "fused", self._dtype)
 
     def encode(self, name, stage, x):
@@ -117,24 +123,40 @@ class SegNetStages:
         """The pooled map of a stage, and the places of its maxima."""
         return MaxPoolingWithIndices2D(dtype=self._dtype, name=f"{name}_pool{stage}")(x)
 
-    def decode(self, x, places, presence=None):
+    def decode(self, x, memories, presence=None):
         """The decoder, from a map of the last stage to one of the first.
 
         Args:
             x: Map with as many channels as the last stage.
-            places: For each stage the list of the places of all modalities.
+            memories: For each stage the maps of all modalities before its pooling,
+                and the places of their maxima: two lists.
             presence: 0/1 tensor `(batch, m)`, or `None`.
         """
         for stage in reversed(range(len(self))):
+            maps, places = memories[stage]
             x = MaxUnpooling2D(dtype=self._dtype, name=f"unpool{stage}")(
-                [x, *places[stage]], presence=presence
+                [x, *places], presence=presence
             )
+            if self.skips:
+                skipped = self._side_by_side(
+                    maps, presence, self.filters[stage], f"skip_stage{stage}"
+                )
+                x = keras.layers.Add(dtype=self._dtype, name=f"skip_stage{stage}_sum")(
+                    [x, skipped]
+                )
             filters = [self.filters[stage]] * self.numbers[stage]
             filters[-1] = self.filters[max(stage - 1, 0)]
             x = self._convolutions(x, filters, f"decoder_stage{stage}")
             if stage:
                 x = drop(x, self.dropout, f"decoder_stage{stage}", self._dtype)
         return x
+
+    def _side_by_side(self, maps, presence, channels, name):
+        """A map of `channels` from those of all modalities, by a 1x1 convolution."""
+        x = StreamConcatenate(dtype=self._dtype, name=f"{name}_streams")(
+            maps, presence=presence
+        )
+        return self._convolutions(x, [channels], name, kernel_size=1)
 
 
 def check_divisible(modalities, halvings):

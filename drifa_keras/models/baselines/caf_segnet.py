@@ -27,8 +27,8 @@ class CAFSegNet(SegNetComparator):
             place and have one size, divisible by 2 for each stage.
         tasks: Dict of task name to number of classes of its pixels, the background
             among them.
-        **kwargs: `dropout`, `filters`, `convolutions` and `norm_momentum` as in
-            `DRIFASegNet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
+        **kwargs: `dropout`, `skips`, `filters`, `convolutions` and `norm_momentum` as
+            in `DRIFASegNet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
             `trainable` as in `MultimodalModel`.
 
     Call arguments:
@@ -52,7 +52,7 @@ class CAFSegNet(SegNetComparator):
                 hyper.append(refine(fused, before, stage, stages.momentum, dtype))
                 return guided
 
-            _, places = stages.encode_all(streams, fuse=fuse)
-            return drop(hyper[-1], stages.dropout, "fused", dtype), places
+            _, memories = stages.encode_all(streams, fuse=fuse)
+            return drop(hyper[-1], stages.dropout, "fused", dtype), memories
 
         super().__init__(modalities, tasks, network, **kwargs)

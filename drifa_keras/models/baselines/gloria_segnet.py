@@ -31,8 +31,8 @@ class GLoRIASegNet(SegNetComparator):
         contrastive_weight: Weight of the local contrastive loss in training, which
             takes memory and time of the order of (batch x cells of the last map)
             squared.
-        **kwargs: `dropout`, `filters`, `convolutions` and `norm_momentum` as in
-            `DRIFASegNet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
+        **kwargs: `dropout`, `skips`, `filters`, `convolutions` and `norm_momentum` as
+            in `DRIFASegNet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
             `trainable` as in `MultimodalModel`.
 
     Call arguments:
@@ -47,7 +47,7 @@ class GLoRIASegNet(SegNetComparator):
         check_weight(contrastive_weight)
 
         def network(stages, streams, presence, dtype):
-            streams, places = stages.encode_all(streams)
+            streams, memories = stages.encode_all(streams)
             local = {
                 name: pointwise(units, f"{name}_local", dtype, use_bias=False)(x)
                 for name, x in streams.items()
@@ -61,7 +61,7 @@ class GLoRIASegNet(SegNetComparator):
                 )
                 for (name, own), context in zip(local.items(), contexts, strict=True)
             }
-            return stages.join(found, presence), places
+            return stages.join(found, presence), memories
 
         super().__init__(modalities, tasks, network, **kwargs)
         self.units = units

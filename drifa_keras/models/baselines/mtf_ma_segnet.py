@@ -28,8 +28,8 @@ class MTFMASegNet(SegNetComparator):
         depth: Number of blocks.
         heads: Number of heads of the attention.
         transformer_dropout: Rate of the dropout in the blocks; 0 leaves it out.
-        **kwargs: `dropout`, `filters`, `convolutions` and `norm_momentum` as in
-            `DRIFASegNet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
+        **kwargs: `dropout`, `skips`, `filters`, `convolutions` and `norm_momentum` as
+            in `DRIFASegNet`; `modality_dropout`, `rescaling`, `dtype`, `name` and
             `trainable` as in `MultimodalModel`.
 
     Call arguments:
@@ -52,7 +52,7 @@ class MTFMASegNet(SegNetComparator):
         **kwargs,
     ):
         def network(stages, streams, presence, dtype):
-            streams, places = stages.encode_all(streams)
+            streams, memories = stages.encode_all(streams)
             tokens = {
                 name: pointwise(units, f"{name}_tokens", dtype)(x)
                 for name, x in streams.items()
@@ -61,7 +61,7 @@ class MTFMASegNet(SegNetComparator):
                 tokens = mutual(
                     tokens, presence, number, heads, transformer_dropout, dtype
                 )
-            return stages.join(tokens, presence), places
+            return stages.join(tokens, presence), memories
 
         super().__init__(modalities, tasks, network, **kwargs)
         self.units = units

@@ -50,12 +50,13 @@ class SegNet(StackedModel):
         def network(x, dtype):
             stages = SegNetStages(filters, convolutions, dropout, norm_momentum, dtype)
             check_divisible(modalities, len(stages))
-            places = []
+            memories = []
             for stage in range(len(stages)):
                 x = stages.encode("encoder", stage, x)
-                x, where = stages.pool("encoder", stage, x)
-                places.append([where])
-            return stages.decode(x, places)
+                pooled, where = stages.pool("encoder", stage, x)
+                memories.append(([x], [where]))
+                x = pooled
+            return stages.decode(x, memories)
 
         super().__init__(modalities, tasks, network, **kwargs)
         self.dropout = dropout

@@ -13,10 +13,11 @@ class SegNetComparator(MultimodalModel):
     Args:
         modalities: As in `DRIFASegNet`; at least two.
         tasks: As in `DRIFASegNet`.
-        network: Function `(stages, streams, presence, dtype policy) -> (map, places)`,
-            with `SegNetStages`, the dict of the images by modality, and what
-            `SegNetStages.decode` takes.
+        network: Function `(stages, streams, presence, dtype policy)` of `SegNetStages`
+            and the dict of the images by modality; returns the map and the memories
+            that `SegNetStages.decode` takes.
         dropout: Rate of the dropout around the decoder; 0 leaves it out.
+        skips: As in `DRIFASegNet`.
         filters: As in `DRIFASegNet`.
         convolutions: As in `DRIFASegNet`.
         norm_momentum: As in `DRIFASegNet`.
@@ -33,6 +34,7 @@ class SegNetComparator(MultimodalModel):
         network,
         *,
         dropout=0.25,
+        skips=True,
         filters=(64, 128, 256, 512, 512),
         convolutions=(2, 2, 3, 3, 3),
         norm_momentum=0.99,
@@ -43,15 +45,17 @@ class SegNetComparator(MultimodalModel):
     ):
         require_several(type(self), modalities, alternative="SegNet")
         policy = keras.dtype_policies.get(dtype)
-        stages = SegNetStages(filters, convolutions, dropout, norm_momentum, policy)
+        stages = SegNetStages(
+            filters, convolutions, dropout, norm_momentum, policy, skips
+        )
         check_divisible(modalities, len(stages))
         inputs, streams, presence = self.open_streams(
             modalities, modality_dropout, rescaling, policy
         )
-        x, places = network(stages, streams, presence, policy)
+        x, memories = network(stages, streams, presence, policy)
         super().__init__(
             inputs,
-            stages.decode(x, places, presence),
+            stages.decode(x, memories, presence),
             modalities,
             tasks,
             modality_dropout=modality_dropout,
@@ -60,6 +64,7 @@ class SegNetComparator(MultimodalModel):
             **kwargs,
         )
         self.dropout = dropout
+        self.skips = skips
         self.filters = stages.filters
         self.convolutions = stages.numbers
         self.norm_momentum = norm_momentum
@@ -68,6 +73,7 @@ class SegNetComparator(MultimodalModel):
         return {
             **super().get_config(),
             "dropout": self.dropout,
+            "skips": self.skips,
             "filters": list(self.filters),
             "convolutions": list(self.convolutions),
             "norm_momentum": self.norm_momentum,
