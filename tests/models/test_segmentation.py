@@ -135,12 +135,25 @@ def test_attention_stands_where_it_is_asked_for():
     assert "mifa_stage1" not in names(mifa=False)
     partial = make(DRIFASegNet, mfa={"hifa": False})
     assert partial.get_layer("t1_stage0_mfa").hifa is None
+    assert {"skip_stage0_sum", "skip_stage1_sum"} <= names()
+    assert not any(name.startswith("skip_") for name in names(skips=False))
+
+
+@pytest.mark.parametrize("cls", FUSIONS)
+def test_skips_reach_the_decoder(cls):
+    """With a last map of zeros, the encoders speak through what is skipped alone."""
+    for skips in (True, False):
+        model = make(cls, skips=skips, dropout=0)
+        first = model.get_layer("unpool1")
+        first.call = lambda inputs, presence=None: 0 * inputs[1]
+        spread = np.ptp(model.predict(images(), verbose=0)["tumor"], axis=(0, 1, 2))
+        assert (spread.max() > 1e-3) == skips
 
 
 def test_one_modality_without_attention_is_segnet():
     """But for the 1x1 convolution behind the fusion."""
     one = {"flair": (16, 16, 1)}
-    ours = make(DRIFASegNet, one, mfa=False, mifa=False, dropout=0)
+    ours = make(DRIFASegNet, one, mfa=False, mifa=False, skips=False, dropout=0)
     plain = make(SegNet, one, dropout=0)
     extra = ["fused_conv0", "fused_conv0_norm"]
     generator = np.random.default_rng(0)
@@ -194,11 +207,11 @@ def test_multiply_adds_of_the_transformer():
 
 
 def test_multiply_adds_of_fusions():
-    """Beside those of the encoders, the 1x1 convolution at 4x4 px, and the decoder."""
+    """Beside those of encoders and decoder, 1x1 convolutions at 16, 8 and 4 px."""
     two = dict.fromkeys(("flair", "t2"), (16, 16, 1))
     encoders = 2 * 9 * (16**2 * 4 + 8**2 * (4 * 8 + 8 * 8))
     decoder = 9 * (8**2 * (8 * 8 + 8 * 4) + 16**2 * 4 * 4) + 16**2 * 4 * 4
-    both = encoders + decoder
+    both = encoders + decoder + 16**2 * (2 * 4) * 4 + 8**2 * (2 * 8) * 8
     # Representations of 6; scores and their use, both ways.
     words = 2 * 16 * 8 * 6 + 2 * (2 * 16 * 16 * 6)
     found = cost(make(GLoRIASegNet, two)).multiply_adds
