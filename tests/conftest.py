@@ -60,7 +60,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "large: slow; runs only with --run-large")
+    config.addinivalue_line(
+        "markers",
+        "large(*backends): slow (on these backends); runs only with --run-large",
+    )
     config.addinivalue_line("filterwarnings", "error:::drifa_keras")
     # Keras under NumPy 2, for each array it makes.
     config.addinivalue_line(
@@ -85,8 +88,9 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--run-large"):
         return
     skip = pytest.mark.skip(reason="large: run with --run-large")
+    backend = keras.backend.backend()
     for item in items:
-        if "large" in item.keywords:
+        if any(backend in (m.args or [backend]) for m in item.iter_markers("large")):
             item.add_marker(skip)
 
 

@@ -201,7 +201,14 @@ APPLICATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The smallest stands for all where compiling takes the time.
+        name if "Mobile" in name else pytest.param(name, marks=pytest.mark.large("jax"))
+        for name in APPLICATIONS
+    ],
+)
 def test_keras_applications(name):
     size, rescaling, stages = APPLICATIONS[name]
     base = randomized(
@@ -226,6 +233,7 @@ def test_keras_applications(name):
     assert cost(whole).multiply_adds > cost(model).multiply_adds > 0
 
 
+@pytest.mark.large("jax")
 def test_inception_v3():
     modalities = {"a": (75, 75, 3), "b": (75, 75, 1)}
     model = DRIFANet(modalities, TASKS, backbone="inception_v3")
@@ -246,6 +254,7 @@ def test_inception_v3():
     assert set(model.predict(x, verbose=0)) == set(TASKS)
 
 
+@pytest.mark.large("jax")
 def test_inception_v3_in_mixed_precision():
     model = DRIFANet(
         {"a": (75, 75, 3)}, TASKS, backbone="inception_v3", dtype="mixed_bfloat16"

@@ -55,7 +55,7 @@ CONFIG = {
     "model": {
         "preset": "drifa_tiny",
         # With masks of its own, a device would not do what one alone does.
-        "arguments": {"filters": [4, 8], "dropout": 0.0, "dropout_after": []},
+        "arguments": {"filters": [4], "dropout": 0.0, "dropout_after": []},
     },
     "training": {
         "epochs": 3,
@@ -78,7 +78,8 @@ def run_on(count, folder, kill_after=0):
         env={
             **os.environ,
             "KERAS_BACKEND": BACKEND,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+            f"--xla_force_host_platform_device_count={count}",
             "PYTHONPATH": str(REPOSITORY),
         },
         capture_output=True,
@@ -107,7 +108,7 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(2, marks=[] if BACKEND == "jax" else pytest.mark.large),
+        pytest.param(2, marks=pytest.mark.large("tensorflow")),
         pytest.param(4, marks=pytest.mark.large),
     ],
 )

@@ -36,6 +36,8 @@ ARGUMENTS = {
 }
 FUSIONS = [cls for cls in ARGUMENTS if cls is not SingleModalityNet]
 
+large = pytest.mark.large
+
 
 def make(cls, modalities=TWO, tasks=TASKS, **arguments):
     return cls(modalities, tasks, **{**SMALL, **ARGUMENTS[cls], **arguments})
@@ -45,7 +47,7 @@ def make(cls, modalities=TWO, tasks=TASKS, **arguments):
     "cls",
     [
         # The smallest stands for all in a quick run.
-        pytest.param(cls, marks=[] if cls is MTFMA else pytest.mark.large)
+        pytest.param(cls, marks=large("jax") if cls is MTFMA else large)
         for cls in ARGUMENTS
     ],
 )
@@ -140,7 +142,7 @@ def test_layer_names_say_which_modality_they_read(cls):
 
 @pytest.mark.parametrize("cls", ARGUMENTS)
 @pytest.mark.parametrize(
-    "policy", [pytest.param("mixed_float16", marks=pytest.mark.large), "mixed_bfloat16"]
+    "policy", [pytest.param("mixed_float16", marks=large), "mixed_bfloat16"]
 )
 def test_mixed_precision(cls, policy, make_images, make_targets):
     model = make(cls, dtype=policy)
