@@ -521,3 +521,8 @@ def expected_heads(model, streams):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         outputs[task] = powers / powers.sum(axis=1, keepdims=True)
     return outputs
+
+
+def trace_nothing(model):
+    """Lets a model that a test runs once step eagerly where tracing takes longer."""
+    model.run_eagerly = keras.backend.backend() == "tensorflow"

@@ -40,7 +40,7 @@ from drifa_keras.models.baselines import (
     UNet,
 )
 from drifa_keras.training import compile_model
-from harness import as_numpy
+from harness import as_numpy, trace_nothing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODALITIES = {"ct": (16, 16, 1), "skin": (16, 16, 3)}
@@ -155,9 +155,8 @@ class Networks(dict):
             arguments = {"backbone": backbone(), **stages}
         model = MultimodalModel.from_preset(name, MODALITIES, TASKS, **arguments)
         compile_model(model, learning_rate=0.01)
-        # Tracing would take most of the time; compiled steps are tested with each
-        # class, and are what JAX makes here, too.
-        model.run_eagerly = keras.backend.backend() == "tensorflow"
+        # Compiled steps are tested with each class, and are what JAX makes here, too.
+        trace_nothing(model)
         self[name] = model
         before = [as_numpy(w) for w in model.trainable_weights]
         history = model.fit(images(), targets(model), epochs=2, verbose=0).history

@@ -14,6 +14,7 @@ from drifa_keras.models.baselines import (
     SegNet,
     UNet,
 )
+from harness import trace_nothing
 
 FOUR = dict.fromkeys(("flair", "t1", "t1ce", "t2"), (16, 16, 1))
 TASKS = {"tumor": 4}
@@ -238,6 +239,7 @@ def test_what_guides_starts_from_nothing():
 def test_contrast_is_a_loss_of_training():
     model = make(GLoRIASegNet, contrastive_weight=0.1)
     model.compile("sgd", "categorical_crossentropy")
+    trace_nothing(model)
     logs = model.fit(images(), labels(), verbose=0).history
     model(images(), training=True)
     assert len(model.losses) == 1 and float(model.losses[0]) > 0

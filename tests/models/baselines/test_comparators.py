@@ -19,7 +19,7 @@ from drifa_keras.models.baselines import (
 )
 from drifa_keras.training import compile_model
 from drifa_keras.training.adversarial import adversarial_training
-from harness import as_numpy, exact, randomise
+from harness import as_numpy, exact, randomise, trace_nothing
 
 CT, SKIN = (16, 16, 1), (16, 16, 3)
 TWO = {"ct": CT, "skin": SKIN}
@@ -37,6 +37,7 @@ ARGUMENTS = {
 FUSIONS = [cls for cls in ARGUMENTS if cls is not SingleModalityNet]
 
 large = pytest.mark.large
+COMPILES = ("tensorflow", "jax")  # where a large network takes a minute to begin
 
 
 def make(cls, modalities=TWO, tasks=TASKS, **arguments):
@@ -47,7 +48,7 @@ def make(cls, modalities=TWO, tasks=TASKS, **arguments):
     "cls",
     [
         # The smallest stands for all in a quick run.
-        pytest.param(cls, marks=large("jax") if cls is MTFMA else large)
+        pytest.param(cls, marks=large(*COMPILES) if cls is MTFMA else large)
         for cls in ARGUMENTS
     ],
 )
@@ -101,6 +102,7 @@ def test_config_round_trip(cls, arguments):
 @pytest.mark.parametrize("modalities", [TWO, THREE], ids=len)
 def test_weights_of_an_absent_stream_cannot_matter(cls, modalities, make_images):
     model = randomise(make(cls, modalities), scale=0.3)
+    trace_nothing(model)
     images = make_images(model)
     complete = model.predict(images, verbose=0)
     absent, *others = model.modalities
@@ -147,6 +149,7 @@ def test_layer_names_say_which_modality_they_read(cls):
 def test_mixed_precision(cls, policy, make_images, make_targets):
     model = make(cls, dtype=policy)
     compile_model(model)
+    trace_nothing(model)
     images, targets = make_images(model), make_targets(model)
     assert np.isfinite(model.train_on_batch(images, targets)).all()
     assert {w.dtype for w in model.trainable_variables} == {"float32"}
@@ -279,6 +282,7 @@ def test_uncertainty_weighs_the_tasks_of_mttu_net(make_images, make_targets):
 def test_uncertainties_are_trained_and_saved(make_images, make_targets, tmp_path):
     model = make(MTTUNet, dropout=0.0, transformer_dropout=0.0)
     compile_model(model, learning_rate=0.01)
+    trace_nothing(model)
     images, targets = make_images(model), make_targets(model)
     history = model.fit(images, targets, epochs=3, verbose=0).history
     assert set(history) == {
@@ -368,6 +372,7 @@ def test_contrast_of_gloria_is_added_in_training_alone(
     model.compile(
         keras.optimizers.SGD(0.0), dict.fromkeys(TASKS, "categorical_crossentropy")
     )
+    trace_nothing(model)
     names = {layer.name for layer in model.layers}
     assert ("global_alignment" in names) == bool(weight)
     images, targets = make_images(model), make_targets(model)
