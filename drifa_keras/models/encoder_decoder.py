@@ -97,11 +97,14 @@ class SegNetStages:
         for stage in range(len(self)):
             maps, places, pooled = [], [], {}
             for name, x in streams.items():
-                x = self.encode(name, stage, x)
+                filters = [self.filters[stage]] * self.numbers[stage]
+                x = self._convolutions(x, filters, f"{name}_stage{stage}")
                 if gate is not None:
                     x = gate(name, stage, x)
                 maps.append(x)
-                pooled[name], where = self.pool(name, stage, x)
+                pooled[name], where = MaxPoolingWithIndices2D(
+                    dtype=self._dtype, name=f"{name}_pool{stage}"
+                )(x)
                 places.append(where)
             memories.append((maps, places))
             streams = pooled if fuse is None else fuse(stage, pooled)
@@ -113,15 +116,6 @@ class SegNetStages:
             list(streams.values()), presence, self.filters[-1], "fused"
         )
         return drop(x, self.dropout, "fused", self._dtype)
-
-    def encode(self, name, stage, x):
-        """The convolutions of a stage, before its pooling."""
-        filters = [self.filters[stage]] * self.numbers[stage]
-        return self._convolutions(x, filters, f"{name}_stage{stage}")
-
-    def pool(self, name, stage, x):
-        """The pooled map of a stage, and the places of its maxima."""
-        return MaxPoolingWithIndices2D(dtype=self._dtype, name=f"{name}_pool{stage}")(x)
 
     def decode(self, x, memories, presence=None):
         """The decoder, from a map of the last stage to one of the first.

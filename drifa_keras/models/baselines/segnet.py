@@ -50,13 +50,8 @@ class SegNet(StackedModel):
         def network(x, dtype):
             stages = SegNetStages(filters, convolutions, dropout, norm_momentum, dtype)
             check_divisible(modalities, len(stages))
-            memories = []
-            for stage in range(len(stages)):
-                x = stages.encode("encoder", stage, x)
-                pooled, where = stages.pool("encoder", stage, x)
-                memories.append(([x], [where]))
-                x = pooled
-            return stages.decode(x, memories)
+            streams, memories = stages.encode_all({"encoder": x})
+            return stages.decode(streams["encoder"], memories)
 
         super().__init__(modalities, tasks, network, **kwargs)
         self.dropout = dropout
