@@ -319,6 +319,52 @@ def test_backend_that_loads_decides_whether_to_compile(
     assert keras.models.load_model(tmp_path / "model.keras").jit_compile == default
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's graph optimiser"
+)
+@pytest.mark.parametrize("mine", [{}, {"min_graph_nodes": 7}])
+def test_training_alone_goes_without_the_graph_optimiser(
+    make_plain, make_images, make_targets, mine
+):
+    import tensorflow as tf
+
+    model = make_plain()
+    compile_model(model)
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("GPUs keep the graph optimiser.")
+    options, seen = tf.config.optimizer, {}
+
+    def nodes():
+        return options.get_experimental_options().get("min_graph_nodes", 0)
+
+    for step in ("train_step", "test_step"):
+        plain = getattr(model, step)
+
+        def traced(data, step=step, plain=plain):
+            seen[step] = nodes()
+            return plain(data)
+
+        setattr(model, step, traced)
+    batch = make_images(model), make_targets(model)
+    options.set_experimental_options(mine)
+    try:
+        before = nodes()
+        model.fit(*batch, validation_data=batch, verbose=0)
+        assert seen["train_step"] > 10**6
+        assert seen["test_step"] == nodes() == before == mine.get("min_graph_nodes", 0)
+
+        def broken(data):
+            raise RuntimeError("broken")
+
+        model.train_step = broken
+        model.make_train_function(force=True)
+        with pytest.raises(RuntimeError, match="broken"):
+            model.train_on_batch(*batch)
+        assert nodes() == before
+    finally:
+        options.set_experimental_options({"min_graph_nodes": 0})
+
+
 def test_frozen_layer_stays_frozen_after_a_reload(make_plain, tmp_path):
     # As in any Functional model, whose layers say so in their configs.
     model = make_plain()

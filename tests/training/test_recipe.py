@@ -2,6 +2,8 @@
 
 import csv
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -257,3 +259,40 @@ def test_loss_that_is_no_number_is_an_error_with_a_remedy():
             steps_per_epoch=2,
             verbose=0,
         )
+
+
+# So large that TensorFlow's graph optimiser would decide differently each time.
+SCRIPT = """
+import hashlib
+import keras
+import numpy as np
+import drifa_keras as dk
+from drifa_keras.training import compile_model
+
+keras.utils.set_random_seed(0)
+shape = (32, 32, 1)
+model = dk.MultimodalModel.from_preset(
+    "drifa_segnet_tiny", dict.fromkeys(("t1", "t1ce", "t2", "flair"), shape), {"x": 4}
+)
+compile_model(model)
+draw = np.random.default_rng(0).integers
+images = {name: draw(1, 256, (32, *shape)).astype("uint8") for name in model.modalities}
+labels = {"x": np.eye(4, dtype="float32")[draw(0, 4, (32, 32, 32))]}
+weights = {"x": np.ones(32, "float32")}
+for _ in range(2):
+    model.train_on_batch(images, labels, sample_weight=weights)
+values = [keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights]
+print(hashlib.sha256(b"".join(values)).hexdigest())
+"""
+
+
+@pytest.mark.large("jax", "torch")
+def test_a_seed_gives_the_same_weights_in_every_process():
+    processes = [
+        subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    found = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(found[0].strip()) == 64
+    assert len(set(found)) == 1
