@@ -226,17 +226,22 @@ def our_network(arguments):
     import drifa_keras as dk
     from drifa_keras.training import compile_model
 
-    preset, plain = arguments.worker, {}
+    preset, overrides = arguments.worker, {}
     if preset == "plain":
-        preset, plain = arguments.preset, {"mfa": False, "mifa": False}
+        preset, overrides = arguments.preset, {"mfa": False, "mifa": False}
         if dk.models.preset_class(preset) is not dk.DRIFANet:
             preset = "drifa_resnet18_released"
+    elif dk.models.preset_class(preset) is dk.models.baselines.SingleModalityNet:
+        overrides["task_modality"] = {
+            "skin_lesion": "dermoscopy",
+            "cervical_cell": "pap_smear",
+        }
     shape = (arguments.image_size, arguments.image_size, 3)
     model = dk.MultimodalModel.from_preset(
         preset,
         modalities={"dermoscopy": shape, "pap_smear": shape},
         tasks={"skin_lesion": 7, "cervical_cell": 5},
-        **plain,
+        **overrides,
     )
     compile_model(model)
     images, labels = random_batch(
