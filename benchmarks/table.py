@@ -6,7 +6,8 @@
         --notebook path/to/drifa-net.ipynb
 
 With `--json`, networks that the file holds already are not measured again: an
-interrupted table goes on, and one of few presets grows.
+interrupted table goes on, and one of few presets grows. What is printed are the presets
+that were asked for.
 
 Two images a sample: 32x32x3 for presets called tiny, 128x128x3 for the others. Every
 network runs in a process of its own, beside the plain network of its size: DRIFA-Net
@@ -75,7 +76,8 @@ def main():
                         json.dump(found, file, indent=2)
             for other in others.values():
                 other.stop()
-    report(found)
+    asked = [row for row in found["networks"] if row["preset"] in presets]
+    report({**found, "networks": asked})
 
 
 def begun(arguments):

@@ -1,6 +1,8 @@
 """What the documentation says of the package, held to the package."""
 
 import ast
+import importlib
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -67,6 +69,19 @@ def test_every_preset_is_described():
     rows = {row[0]: row[1] for row in rows_of("models.md")}
     for name in presets():
         assert rows[name] == preset_class(name).__name__
+
+
+def test_what_was_measured_of_presets_is_shown(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    stored = REPOSITORY / "benchmarks" / "results" / "presets.json"
+    found = json.loads(stored.read_text(encoding="utf-8"))
+    importlib.import_module("table").report(found)
+    printed = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    shown = (DOCS / "performance.md").read_text(encoding="utf-8").splitlines()
+    names = {f"| {row['preset']} | {row['backend']} |" for row in found["networks"]}
+    rows = [line for line in shown if any(line.startswith(name) for name in names)]
+    assert len(rows) > 20
+    assert not [row for row in rows if row not in printed]
 
 
 def test_every_command_is_described():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drifa_keras.data._checks import check_count, check_seed, check_size, listing
+from drifa_keras.data._exit import CALLS
 from drifa_keras.data.augment import Augment
 from drifa_keras.data.images import read_image, resize_array, resize_nearest
 from drifa_keras.data.pairing import Pairing
@@ -157,6 +158,8 @@ def batches(
                 shares = shares * np.float32(growth)
             for step in range(steps):
                 rows = slice(step * batch_size, (step + 1) * batch_size)
+                if CALLS.ending:
+                    return
                 words = np.random.SeedSequence([seed, epoch, step]).generate_state(2)
                 filled = _filled(indices[rows], shares[rows], share_by)
                 yield *filled, words.view(np.int32)
@@ -286,6 +289,7 @@ def _gatherer(pairing: Pairing, size: tuple[int, int], rows: int | None) -> Call
     ]
     channels = [pairing.modalities[name] for name in names]
 
+    @CALLS.counted
     def fetch(indices: np.ndarray) -> list[np.ndarray]:
         return [
             _images(store, indices[:, column], size, count)
@@ -309,6 +313,7 @@ def _map_gatherer(
     """A function from indices (B,) to label maps (B, H, W)."""
     import tensorflow as tf
 
+    @CALLS.counted
     def fetch(indices: np.ndarray) -> np.ndarray:
         return resize_nearest(maps[indices], size).astype(np.int32)
 

@@ -1,6 +1,8 @@
 import subprocess
 import sys
+import threading
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +17,7 @@ from drifa_keras.data import (
     phantoms,
     steps_per_epoch,
 )
+from drifa_keras.data._exit import PythonCalls
 
 pytest.importorskip("tensorflow")
 SIZE = {"image_size": (8, 8), "batch_size": 4}
@@ -202,6 +205,50 @@ def test_import_needs_no_framework():
         cwd=__file__.split("tests")[0],
     )
     assert result.stdout.strip() == "[]"
+
+
+# On TensorFlow it does not hang without our doing, either.
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="see above")
+def test_process_ends_while_a_pipeline_is_at_work():
+    code = """
+from drifa_keras.data import Augment, batches, pair, phantoms
+pairing = pair(phantoms(40, image_size=64, modalities=["ct"]))
+augment = Augment(flip="horizontal", rotation=0.1)
+stream = iter(batches(pairing, image_size=(64, 64), batch_size=8, augment=augment))
+for _ in range(3):
+    next(stream)
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors.decode()
+            assert b"Error" not in errors
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_end_waits_for_what_runs():
+    calls, go, done = PythonCalls(), threading.Event(), []
+    calls.end()  # at once: nothing was ever called
+
+    @calls.counted
+    def read():
+        go.wait()
+        done.append(True)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    threading.Timer(0.5, go.set).start()
+    assert not done
+    calls.end()
+    assert done
+    thread.join()
+    assert calls.ending
 
 
 def test_missing_tensorflow_is_one_line(pairing, monkeypatch):
