@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 
+from drifa_keras.graph_optimizer import without_graph_optimizer
 from drifa_keras.layers import (
     ImagePresence,
     ModalityDropout,
@@ -266,8 +267,8 @@ class MultimodalModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
         made = self.train_function
         super().make_train_function(force=force)
-        if self.train_function is not made and keras.backend.backend() == "tensorflow":
-            self.train_function = _as_traced(self.train_function)
+        if self.train_function is not made:
+            self.train_function = without_graph_optimizer(self.train_function)
         return self.train_function
 
     def get_compile_config(self):
@@ -543,32 +544,6 @@ def check_targets(task, targets, answers):
             f"values from {low} to {high}. Give an unknown label sample weight 0 "
             "and any class."
         )
-
-
-def _as_traced(step):
-    """A training step that TensorFlow runs as it was traced, where there is no GPU.
-
-    On CPUs its graph optimiser makes a step of these networks no faster, takes half of
-    the first, and makes it keep more memory. It also decides differently from one
-    process to the next, so that the same seed gave other networks.
-    """
-    import tensorflow as tf
-
-    if tf.config.list_logical_devices("GPU"):
-        return step
-    options = tf.config.optimizer
-
-    @functools.wraps(step)
-    def run(iterator):
-        before = options.get_experimental_options().get("min_graph_nodes", 0)
-        # Not `disable_meta_optimizer`, which keeps several times the memory.
-        options.set_experimental_options({"min_graph_nodes": 2**31 - 1})
-        try:
-            return step(iterator)
-        finally:
-            options.set_experimental_options({"min_graph_nodes": before})
-
-    return run
 
 
 def _portable(config):
