@@ -29,6 +29,19 @@ def test_tables_of_the_paper_are_there():
     assert set(named_experiments()) >= tables | {"phantoms"}
 
 
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_tables_of_a_size_share_a_folder(size):
+    """Where two of them name a training alike, it is the same one."""
+    begun = {}
+    for number in range(1, 7):
+        experiment = load_experiment(f"table{number}_{size}")
+        for dataset in experiment.datasets:
+            for model in experiment.models:
+                config = experiment.config(dataset, model, 0)
+                config = config.model_dump(exclude={"name"})
+                assert begun.setdefault((dataset, model), config) == config
+
+
 @pytest.mark.parametrize("name", named_experiments())
 def test_named_experiment(name):
     experiment = load_experiment(name)
