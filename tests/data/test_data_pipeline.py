@@ -2,7 +2,6 @@ import subprocess
 import sys
 import threading
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -207,9 +206,6 @@ def test_import_needs_no_framework():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "tensorflow", reason="It never hung on TensorFlow."
-)
 def test_process_ends_while_a_pipeline_is_at_work():
     code = """
 from drifa_keras.data import Augment, batches, pair, phantoms

@@ -11,6 +11,7 @@ import pytest
 from keras import ops
 
 import drifa_keras as dk
+from drifa_keras.graph_optimizer import without_graph_optimizer
 from drifa_keras.training import compile_model
 from harness import as_numpy, randomise
 
@@ -319,19 +320,44 @@ def test_backend_that_loads_decides_whether_to_compile(
     assert keras.models.load_model(tmp_path / "model.keras").jit_compile == default
 
 
+@pytest.fixture
+def set_gpus(monkeypatch):
+    """Makes TensorFlow list as many GPUs, whatever the machine has."""
+    tf = pytest.importorskip("tensorflow")
+    listed = tf.config.list_logical_devices
+
+    def set_number(number):
+        def list_devices(kind=None):
+            return [object()] * number if kind == "GPU" else listed(kind)
+
+        monkeypatch.setattr(tf.config, "list_logical_devices", list_devices)
+
+    return set_number
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_graph_optimiser_is_left_out_on_tensorflow_without_a_gpu(set_gpus, gpus):
+    def step(data):
+        return data
+
+    set_gpus(gpus)
+    left_out = keras.backend.backend() == "tensorflow" and not gpus
+    assert (without_graph_optimizer(step) is not step) == left_out
+    assert without_graph_optimizer(step)(3) == 3
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's graph optimiser"
 )
 @pytest.mark.parametrize("mine", [{}, {"min_graph_nodes": 7}])
 def test_training_alone_goes_without_the_graph_optimiser(
-    make_plain, make_images, make_targets, mine
+    make_plain, make_images, make_targets, mine, set_gpus
 ):
     import tensorflow as tf
 
+    set_gpus(0)
     model = make_plain()
     compile_model(model)
-    if tf.config.list_logical_devices("GPU"):
-        pytest.skip("GPUs keep the graph optimiser.")
     options, seen = tf.config.optimizer, {}
 
     def nodes():
