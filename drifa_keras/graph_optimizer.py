@@ -9,8 +9,8 @@ def without_graph_optimizer(step):
     """A training step that TensorFlow runs as it was traced, where there is no GPU.
 
     On CPUs its graph optimiser makes a step of these networks no faster, the first one
-    longer by half or more, and makes it keep more memory. It also decides differently from one
-    process to the next, so that the same seed gave other networks.
+    longer by half or more, and makes it keep more memory. It also decides differently
+    from one process to the next, so that the same seed gave other networks.
 
     Args:
         step: Function of one argument, which calls a `tf.function`.
