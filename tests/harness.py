@@ -38,7 +38,7 @@ def run_layer_test(
     presence=False,
     expected_output_shape=None,
     expected_params=None,
-    expected_output_dtype=None,
+    expected_output_dtypes=None,
     unmoved=(),
     differentiable=True,
     stochastic=False,
@@ -54,7 +54,8 @@ def run_layer_test(
         presence: pass a presence mask as the keyword argument of that name, too.
         expected_output_shape: shape of the output, or a list of shapes.
         expected_params: number of parameters.
-        expected_output_dtype: dtype of the output where it is not the compute dtype.
+        expected_output_dtypes: list of the dtypes of the outputs, where they are not
+            all the compute dtype, for which `None` stands.
         unmoved: ends of the paths of trainable variables that a training step need
             not move.
         differentiable: whether gradients reach the input.
@@ -64,10 +65,10 @@ def run_layer_test(
     case = _Case(layer_cls, init_kwargs, input_shape, presence)
     check_configuration(case)
     check_build(case, expected_params)
-    check_shapes(case, expected_output_shape, expected_output_dtype)
+    check_shapes(case, expected_output_shape, expected_output_dtypes)
     check_state(case, stochastic)
     check_numbers(case)
-    check_mixed_precision(case, expected_output_dtype, stochastic)
+    check_mixed_precision(case, expected_output_dtypes, stochastic)
     check_functional(case, tmp_path, stochastic, any_size)
     check_training(case, unmoved, differentiable)
 
@@ -179,7 +180,7 @@ def check_build(case, expected_params=None):
         assert called.count_params() == expected_params
 
 
-def check_shapes(case, expected_shape=None, expected_dtype=None):
+def check_shapes(case, expected_shape=None, expected_dtypes=None):
     """Symbolic, eager and computed shapes and dtypes agree."""
     layer = case.make()
     eager = layer(case.inputs(), **case.masks())
@@ -195,17 +196,24 @@ def check_shapes(case, expected_shape=None, expected_dtype=None):
         tree.assert_same_structure(eager, symbolic)
         for x, shape in zip(tree.flatten(symbolic), eager_shapes, strict=True):
             assert tuple(x.shape) == (None, *shape[1:])
-            wanted = expected_dtype or layer.compute_dtype
-            assert keras.backend.standardize_dtype(x.dtype) == wanted
-    for x in tree.flatten(eager):
-        assert keras.backend.standardize_dtype(x.dtype) == (
-            expected_dtype or layer.compute_dtype
-        )
+        check_dtypes(layer, symbolic, expected_dtypes)
+    check_dtypes(layer, eager, expected_dtypes)
     computed = case.make().compute_output_shape(case.unknown_batch())
     computed = computed if isinstance(eager, list) else [computed]
     assert [tuple(shape) for shape in computed] == [
         (None, *shape[1:]) for shape in eager_shapes
     ]
+
+
+def check_dtypes(layer, outputs, expected_dtypes=None):
+    """Every output has the dtype it should have, by default the compute dtype."""
+    outputs = tree.flatten(outputs)
+    for x, wanted in zip(
+        outputs, expected_dtypes or [None] * len(outputs), strict=True
+    ):
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        wanted = wanted or layer.compute_dtype
+        assert dtype == wanted, f"{dtype} under {layer.dtype_policy.name}"
 
 
 def check_state(case, stochastic=False):
@@ -242,8 +250,8 @@ def check_numbers(case):
                 assert np.all(np.isfinite(as_numpy(x))), f"inputs times {scale}"
 
 
-def check_mixed_precision(case, expected_dtype=None, stochastic=False):
-    """Weights stay float32, the output has the compute dtype and about its value."""
+def check_mixed_precision(case, expected_dtypes=None, stochastic=False):
+    """Weights stay float32, the outputs have the compute dtype and about its values."""
     reference = case.make()
     reference.build(case.unknown_batch())
     randomise(reference)
@@ -261,11 +269,8 @@ def check_mixed_precision(case, expected_dtype=None, stochastic=False):
         symbolic = layer(case.one_or_list(images), **masks)
         model = keras.Model(images + list(masks.values()), symbolic)
         outputs = model.predict_on_batch(case.batch())
-        for x, spec in zip(tree.flatten(outputs), tree.flatten(symbolic), strict=True):
-            dtype = keras.backend.standardize_dtype(x.dtype)
-            wanted_dtype = expected_dtype or layer.compute_dtype
-            assert dtype == wanted_dtype, f"{dtype} under {policy}"
-            assert keras.backend.standardize_dtype(spec.dtype) == wanted_dtype
+        check_dtypes(layer, outputs, expected_dtypes)
+        check_dtypes(layer, symbolic, expected_dtypes)
         if not stochastic:
             for x, y in zip(tree.flatten(outputs), tree.flatten(wanted), strict=True):
                 y = as_numpy(y)

@@ -49,7 +49,8 @@ def feature_maps(graph: keras.Model, output, name: str) -> list[FeatureMap]:
 
     Returns:
         The maps in the order in which they are computed; those in the stream of
-        another input are left out, and the answers of the task itself.
+        another input are left out, the answers of the task itself, and maps of bools or
+        integers, such as the places of maxima, which have no gradient.
     """
     reached, stream = reached_from(graph, name), streams(graph)
     before, after = _paths(graph, output, name)
@@ -61,6 +62,8 @@ def feature_maps(graph: keras.Model, output, name: str) -> list[FeatureMap]:
             key = id(x)
             shared = stream[key] is None
             if not is_map(x) or key not in reached or key in answers:
+                continue
+            if not keras.backend.is_float_dtype(x.dtype):
                 continue
             if stream[key] not in (name, None):
                 continue

@@ -22,7 +22,7 @@ class MaxPoolingWithIndices2D(keras.layers.Layer):
 
     Returns:
         List of the maxima `(batch, height / 2, width / 2, channels)`, and of a map of
-        the shape of `x`, 1 at the place of each maximum and 0 elsewhere.
+        the shape of `x`, of bools, true at the place of each maximum alone.
     """
 
     def build(self, input_shape):
@@ -43,6 +43,7 @@ class MaxPoolingWithIndices2D(keras.layers.Layer):
         # Through the place, so that equal values do not share the gradient.
         places = ops.one_hot(ops.argmax(windows, axis=-1), 4, dtype=windows.dtype)
         maxima = ops.sum(windows * places, axis=-1)
+        places = ops.cast(places, "bool")
         places = ops.reshape(places, (batch, rows, columns, channels, 2, 2))
         places = ops.transpose(places, (0, 1, 4, 2, 5, 3))
         return [maxima, ops.reshape(places, (batch, height, width, channels))]
@@ -51,6 +52,13 @@ class MaxPoolingWithIndices2D(keras.layers.Layer):
         batch, *sizes, channels = input_shape
         halves = [None if size is None else size // 2 for size in sizes]
         return [(batch, *halves, channels), tuple(input_shape)]
+
+    def compute_output_spec(self, x):
+        maxima, places = self.compute_output_shape(x.shape)
+        return [
+            keras.KerasTensor(maxima, self.compute_dtype),
+            keras.KerasTensor(places, "bool"),
+        ]
 
     def get_config(self):
         # Without an override Keras cannot serialize a dtype policy object.

@@ -23,8 +23,8 @@ class MaxUnpooling2D(keras.layers.Layer):
 
     Call arguments:
         inputs: List of the map `(batch, height, width, channels)` and of m >= 1 maps
-            of places `(batch, 2 * height, 2 * width, channels)`, as
-            `MaxPoolingWithIndices2D` returns them.
+            of places `(batch, 2 * height, 2 * width, channels)`, bools as
+            `MaxPoolingWithIndices2D` returns them, or their 0 and 1.
         presence: 0/1 tensor `(batch, m)`; by default all are present.
 
     Returns:
@@ -47,6 +47,7 @@ class MaxUnpooling2D(keras.layers.Layer):
     def call(self, inputs, presence=None):
         x, *places = inputs
         require_presence(self, presence, len(places))
+        places = [ops.cast(where, x.dtype) for where in places]
         x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
         return x * (sum_over_modalities(places, presence) / len(places))
 

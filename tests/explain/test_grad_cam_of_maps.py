@@ -88,6 +88,19 @@ def test_segmentation_networks(cls):
         assert heat.max() == 1 and heat.min() == 0
 
 
+def test_where_maxima_were_is_no_evidence():
+    modalities = {"flair": (16, 16, 1), "t2": (16, 16, 1)}
+    model = DRIFASegNet(modalities, {"tumor": 2}, **STAGES)
+    generator = np.random.default_rng(0)
+    x = {name: generator.integers(1, 256, (2, 16, 16, 1)) for name in modalities}
+    layers = {name: f"{name}_stage1_mfa" for name in modalities}
+    default, gated = grad_cam(model, x), grad_cam(model, x, layer=layers)
+    for name in modalities:
+        np.testing.assert_array_equal(default[name], gated[name])
+    with pytest.raises(ValueError, match="flair_pool1 4x4, "):
+        grad_cam(model, x, layer="nowhere")
+
+
 def test_other_outputs():
     image = keras.Input((4, 4, 4, 1))
     model = keras.Model(image, L.Dense(2, name="voxels")(image))

@@ -68,6 +68,7 @@ def test_pooling_behaves(tmp_path):
         tmp_path,
         expected_output_shape=[(2, 2, 3, 3), (2, 4, 6, 3)],
         expected_params=0,
+        expected_output_dtypes=[None, "bool"],
     )
 
 
