@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import drifa_keras as dk
 from drifa_keras.models import DRIFASegNet, MultimodalModel, cost
@@ -146,7 +147,7 @@ def test_skips_reach_the_decoder(cls):
     for skips in (True, False):
         model = make(cls, skips=skips, dropout=0)
         first = model.get_layer("unpool1")
-        first.call = lambda inputs, presence=None: 0 * inputs[1]
+        first.call = lambda inputs, presence=None: ops.zeros_like(inputs[1], "float32")
         spread = np.ptp(model.predict(images(), verbose=0)["tumor"], axis=(0, 1, 2))
         assert (spread.max() > 1e-3) == skips
 
