@@ -17,6 +17,7 @@ from keras import ops, tree
 
 import oracle
 
+KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
 HALF_PRECISION = {"mixed_float16": 0.01, "mixed_bfloat16": 0.08}
 MOVING_STATE = ("moving_mean", "moving_variance", "seed_generator_state")
 PLAIN = (bool, int, float, str)

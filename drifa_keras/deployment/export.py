@@ -21,6 +21,7 @@ class Format:
         name: What Keras calls it.
         suffix: Of the file; empty for a folder.
         backends: On which it was seen to agree with the network.
+        keras: The first version of Keras that can write it.
         needs: Packages that Keras needs to write it.
         draws: Backends on which networks that are random at inference stay so.
     """
@@ -28,6 +29,7 @@ class Format:
     name: str
     suffix: str
     backends: tuple[str, ...]
+    keras: tuple[int, int]
     needs: tuple[str, ...] = ()
     draws: tuple[str, ...] = ()
 
@@ -39,12 +41,13 @@ FORMATS = {
             "tf_saved_model",
             "",
             ("tensorflow", "jax"),
+            (3, 10),
             ("tensorflow",),
             draws=("tensorflow",),
         ),
-        Format("onnx", ".onnx", ("tensorflow",), ("tf2onnx",)),
-        Format("litert", ".tflite", ("tensorflow",)),
-        Format("torch", ".pt2", ("torch",)),
+        Format("onnx", ".onnx", ("tensorflow",), (3, 10), ("tf2onnx",)),
+        Format("litert", ".tflite", ("tensorflow",), (3, 13)),
+        Format("torch", ".pt2", ("torch",), (3, 15)),
     )
 }
 
@@ -84,7 +87,7 @@ def export(
     Raises:
         ValueError: If the format or the path is not usable, the backend cannot write
             it, or the network is random at inference and would not be there.
-        ImportError: If a package is missing.
+        ImportError: If a package is missing, or this Keras cannot write the format.
     """
     form = _format(format)
     path = Path(path)
@@ -123,6 +126,12 @@ def export(
             f"{model.dtype_policy.compute_dtype}. Build one with dtype='float32' and "
             "give it the weights."
         )
+    if tuple(map(int, keras.__version__.split(".")[:2])) < form.keras:
+        needed = ".".join(map(str, form.keras))
+        raise ImportError(
+            f"{format!r} needs Keras {needed}. There is {keras.__version__}. Try pip "
+            f'install "keras>={needed}".'
+        )
     if format == "onnx":  # of which Keras wants the network called before
         model(
             keras.tree.map_structure(
@@ -137,7 +146,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
         part = Path(folder) / path.name
-        model.export(part, format=format, verbose=False, **options)
+        model.export(str(part), format=format, verbose=False, **options)
         shutil.move(part, path)
     return path
 

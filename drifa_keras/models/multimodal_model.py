@@ -300,7 +300,7 @@ class MultimodalModel(keras.Model):
         if frozen:
             config["frozen"] = frozen
         lora = {
-            layer.name: {"rank": layer.lora_rank, "lora_alpha": layer.lora_alpha}
+            layer.name: _lora_arguments(layer)
             for layer in self.layers
             if getattr(layer, "lora_enabled", False)
         }
@@ -392,6 +392,12 @@ class MultimodalModel(keras.Model):
         if kind == "targets":
             for task, x in self.output.items():
                 check_targets(task, targets[task], x.shape[1:])
+
+
+def _lora_arguments(layer):
+    """With what the layer's `enable_lora` was called; Keras 3.9 knows no alpha."""
+    alpha = getattr(layer, "lora_alpha", None)
+    return {"rank": layer.lora_rank} | ({} if alpha is None else {"lora_alpha": alpha})
 
 
 def _layers(model, prefix=""):

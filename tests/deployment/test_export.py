@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from drifa_keras import DRIFANet, DRIFASegNet, RobustMAILNet
 from drifa_keras.deployment import FORMATS, default_name, export, load_exported
+from harness import KERAS
 
 BACKEND = keras.backend.backend()
 MODALITIES = {"ct": (16, 16, 1), "skin": (16, 16, 3)}
@@ -55,13 +57,17 @@ np.savez("found.npz", **found)
 """
 
 
-def formats_here():
-    for name, form in FORMATS.items():
-        missing = [m for m in RUNTIMES[name] if importlib.util.find_spec(m) is None]
+def needs(name):
+    """Skips a test where a format cannot be written, or not be read."""
+    form, reason = FORMATS[name], None
+    missing = [m for m in RUNTIMES[name] if importlib.util.find_spec(m) is None]
+    if BACKEND not in form.backends:
+        reason = f"is not written on {BACKEND}"
+    elif form.keras > KERAS:
+        reason = f"needs Keras {'.'.join(map(str, form.keras))}"
+    elif missing:
         reason = f"needs {', '.join(missing)}"
-        if BACKEND not in form.backends:
-            missing, reason = [name], f"is not written on {BACKEND}"
-        yield pytest.param(name, marks=pytest.mark.skipif(bool(missing), reason=reason))
+    return pytest.mark.skipif(reason is not None, reason=reason or "")
 
 
 def images(count=COUNT, seed=0):
@@ -87,7 +93,7 @@ def model():
     return model
 
 
-@pytest.mark.parametrize("format", list(formats_here()))
+@pytest.mark.parametrize("format", [pytest.param(f, marks=needs(f)) for f in FORMATS])
 def test_agrees_with_the_network(model, format, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -108,13 +114,7 @@ def test_agrees_with_the_network(model, format, tmp_path):
     assert np.ptp(wanted["lesion"], axis=0).max() > 1e-3
 
 
-needs_litert = pytest.mark.skipif(
-    BACKEND != "tensorflow" or importlib.util.find_spec("ai_edge_litert") is None,
-    reason="needs TensorFlow and ai-edge-litert",
-)
-
-
-@needs_litert
+@needs("litert")
 def test_quantized_is_smaller_and_near(tmp_path):
     keras.utils.set_random_seed(0)
     model = DRIFANet(
@@ -143,6 +143,7 @@ def test_random_networks_are_refused_where_they_would_be_fixed(tmp_path):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="is written on TensorFlow")
+@needs("tf_saved_model")
 def test_random_networks_go_on_drawing(tmp_path):
     model = RobustMAILNet(
         MODALITIES, TASKS, filters=(8,), groups=2, stem="small", dropout_after=()
@@ -154,6 +155,7 @@ def test_random_networks_go_on_drawing(tmp_path):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="is written on TensorFlow")
+@needs("tf_saved_model")
 def test_label_maps(tmp_path):
     two = dict.fromkeys(("flair", "t2"), (8, 8, 1))
     model = DRIFASegNet(two, {"tumor": 3}, filters=(4, 8), convolutions=(1, 1))
@@ -200,13 +202,22 @@ def test_what_onnx_cannot_do(tmp_path, monkeypatch):
         export(half, tmp_path / "model.onnx", "onnx")
 
 
+def test_keras_that_cannot_write_it(model, tmp_path, monkeypatch):
+    name = next(n for n, form in FORMATS.items() if BACKEND in form.backends)
+    later = dataclasses.replace(FORMATS[name], keras=(99, 1), needs=())
+    monkeypatch.setitem(FORMATS, name, later)
+    with pytest.raises(ImportError, match=rf"needs Keras 99.1. There is {KERAS[0]}\."):
+        export(model, tmp_path / default_name(name), name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_fails_leaves_nothing(model, tmp_path, monkeypatch):
     name = "litert"
-    here = dataclasses.replace(FORMATS[name], backends=(BACKEND,))
+    here = dataclasses.replace(FORMATS[name], backends=(BACKEND,), keras=KERAS)
     monkeypatch.setitem(FORMATS, name, here)
 
     def fail(path, **kwargs):
-        path.mkdir()
+        Path(path).mkdir()
         raise RuntimeError("out of space")
 
     monkeypatch.setattr(model, "export", fail, raising=False)

@@ -6,17 +6,25 @@ import keras
 import numpy as np
 import pytest
 
+from drifa_keras.deployment import FORMATS
 from drifa_keras.evaluation import compare_exported, export_run
 from drifa_keras.uncertainty import Ensemble
+from harness import KERAS
 
 PHANTOMS = {"reader": "phantoms", "options": {"n": 120, "image_size": 16}}
 TASKS = ("skin_lesion", "ct_nodule")
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() == "jax" and importlib.util.find_spec("tensorflow") is None,
-    reason="needs TensorFlow",
-)
 FORMAT = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
+pytestmark = [
+    pytest.mark.skipif(
+        keras.backend.backend() == "jax"
+        and importlib.util.find_spec("tensorflow") is None,
+        reason="needs TensorFlow",
+    ),
+    pytest.mark.skipif(
+        FORMATS[FORMAT].keras > KERAS, reason=f"Keras {KERAS} cannot write {FORMAT}"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
