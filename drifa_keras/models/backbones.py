@@ -209,7 +209,13 @@ class CutBackbone:
 
 
 def cut_inception(
-    shapes, weights=None, stages=None, shared=False, rescaling=1 / 255, dtype=None
+    shapes,
+    weights=None,
+    stages=None,
+    shared=False,
+    rescaling=1 / 255,
+    norm_momentum=0.99,
+    dtype=None,
 ):
     """Makes the branches of Inception-v3.
 
@@ -219,13 +225,14 @@ def cut_inception(
         stages: As in `CutBackbone`; three by default, where maps shrink.
         shared: As in `CutBackbone`.
         rescaling: As in `MultimodalModel`.
+        norm_momentum: Momentum of the running statistics of batch normalisation.
         dtype: Dtype policy.
 
     Returns:
         `CutBackbone`.
     """
     return CutBackbone(
-        _inceptions(shapes, weights, dtype),
+        _inceptions(shapes, weights, norm_momentum, dtype),
         _INCEPTION_STAGES if stages is None else stages,
         shared,
         copy_weights=weights is not None,
@@ -234,12 +241,15 @@ def cut_inception(
     )
 
 
-def _inceptions(shapes, weights, dtype):
+def _inceptions(shapes, weights, norm_momentum, dtype):
     """An Inception-v3 for each image size, by branch."""
     policy = keras.dtype_policies.get(dtype)
 
     def recast(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": policy})
+        config = {**layer.get_config(), "dtype": policy}
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["momentum"] = norm_momentum
+        return type(layer).from_config(config)
 
     models = {}
     for height, width, _ in shapes.values():
@@ -247,7 +257,7 @@ def _inceptions(shapes, weights, dtype):
             model = keras.applications.InceptionV3(
                 include_top=False, weights=weights, input_shape=(height, width, 3)
             )
-            # `keras.applications` knows the global policy alone.
+            # `keras.applications` knows the global policy and a momentum of 0.99 alone.
             copy = keras.models.clone_model(model, clone_function=recast)
             copy.set_weights(model.get_weights())
             models[height, width] = copy

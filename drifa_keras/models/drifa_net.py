@@ -72,9 +72,9 @@ class DRIFANet(StagedModel):
             with an `MFA` of their own.
         weights: `"imagenet"` for an Inception-v3 that was trained on ImageNet
             (downloaded by Keras), `None` for fresh weights.
-        norm_momentum: Momentum of the running statistics of batch normalisation in
-            `"resnet18"`. 0.99 is what the released code uses; runs of a few hundred
-            steps need less, or the statistics lag behind the weights.
+        norm_momentum: Momentum of the running statistics of batch normalisation; a
+            backbone of yours keeps its own. 0.99 is what the released code uses; runs
+            of a few hundred steps need less, or the statistics lag behind the weights.
         modality_dropout: Probability with which training blanks a modality.
         rescaling: Factor on the pixels; `None` takes them as they come. A backbone
             of yours gets what is left: pass 1.0 for one that rescales by itself, as
@@ -152,6 +152,7 @@ class DRIFANet(StagedModel):
                 stages,
                 shared=shared_backbone,
                 rescaling=rescaling,
+                norm_momentum=norm_momentum,
                 dtype=dtype,
             )
         else:

@@ -53,7 +53,12 @@ class Comparator(MultimodalModel):
                 shapes = {
                     branch: shapes[name] for branch, name in branch_modality.items()
                 }
-            branches = cut_inception(shapes, rescaling=rescaling, dtype=policy)
+            branches = cut_inception(
+                shapes,
+                rescaling=rescaling,
+                norm_momentum=norm_momentum,
+                dtype=policy,
+            )
         inputs, streams, presence = self.open_streams(
             modalities, modality_dropout, rescaling, policy
         )
