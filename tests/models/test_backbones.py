@@ -254,13 +254,26 @@ def test_inception_v3():
     assert set(model.predict(x, verbose=0)) == set(TASKS)
 
 
+def momenta(model):
+    return [
+        layer.momentum
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+
+
 @pytest.mark.large("jax")
-def test_inception_v3_in_mixed_precision():
+def test_precision_and_momentum_of_inception_v3():
     model = DRIFANet(
-        {"a": (75, 75, 3)}, TASKS, backbone="inception_v3", dtype="mixed_bfloat16"
+        {"a": (75, 75, 3)},
+        TASKS,
+        backbone="inception_v3",
+        norm_momentum=0.8,
+        dtype="mixed_bfloat16",
     )
     assert model.get_layer("a_stage0").output.dtype == "bfloat16"
     assert model.output["kind"].dtype == "float32"
+    assert momenta(model) == [0.8] * 94
 
 
 @pytest.mark.filterwarnings("ignore")

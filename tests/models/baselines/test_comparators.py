@@ -57,7 +57,13 @@ def test_on_inception_v3(cls):
     shapes = {"ct": (75, 75, 1), "skin": (80, 75, 3)}
     if cls is CAFNet:  # whose maps have to be of one size
         shapes = dict.fromkeys(shapes, (75, 75, 3))
-    model = make(cls, shapes, backbone="inception_v3")
+    model = make(cls, shapes, backbone="inception_v3", norm_momentum=0.8)
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    assert {norm.momentum for norm in norms} == {0.8}
     branches = TASKS if cls is SingleModalityNet else shapes
     names = {layer.name for layer in model.layers}
     assert {f"{branch}_stage2" for branch in branches} <= names
