@@ -17,7 +17,6 @@ from keras import ops, tree
 
 import oracle
 
-KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
 HALF_PRECISION = {"mixed_float16": 0.01, "mixed_bfloat16": 0.08}
 MOVING_STATE = ("moving_mean", "moving_variance", "seed_generator_state")
 PLAIN = (bool, int, float, str)
@@ -391,6 +390,15 @@ def random_map(shape, seed=0):
 def random_maps(count, shape=(2, 5, 7, 4), seed=0):
     """A list of such maps, one a modality."""
     return [random_map(shape, seed + index) for index in range(count)]
+
+
+def momenta(model):
+    """The momentum of every batch normalisation in a model."""
+    return [
+        layer.momentum
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
 
 
 def weight_shapes(layer):

@@ -33,6 +33,11 @@ class Format:
     needs: tuple[str, ...] = ()
     draws: tuple[str, ...] = ()
 
+    @property
+    def keras_suffices(self) -> bool:
+        """Whether the Keras that is installed can write it."""
+        return tuple(map(int, keras.__version__.split(".")[:2])) >= self.keras
+
 
 FORMATS = {
     form.name: form
@@ -126,7 +131,7 @@ def export(
             f"{model.dtype_policy.compute_dtype}. Build one with dtype='float32' and "
             "give it the weights."
         )
-    if tuple(map(int, keras.__version__.split(".")[:2])) < form.keras:
+    if not form.keras_suffices:
         needed = ".".join(map(str, form.keras))
         raise ImportError(
             f"{format!r} needs Keras {needed}. There is {keras.__version__}. Try pip "

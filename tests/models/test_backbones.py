@@ -6,7 +6,7 @@ import pytest
 
 import drifa_keras as dk
 from drifa_keras.models import DRIFANet, cost, cut_points, stage_ends
-from harness import as_numpy
+from harness import as_numpy, momenta
 
 L = keras.layers
 
@@ -252,14 +252,6 @@ def test_inception_v3():
     copy = DRIFANet.from_config(model.get_config())
     assert copy.get_config() == model.get_config()
     assert set(model.predict(x, verbose=0)) == set(TASKS)
-
-
-def momenta(model):
-    return [
-        layer.momentum
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
 
 
 @pytest.mark.large("jax")

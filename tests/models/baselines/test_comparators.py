@@ -19,7 +19,7 @@ from drifa_keras.models.baselines import (
 )
 from drifa_keras.training import compile_model
 from drifa_keras.training.adversarial import adversarial_training
-from harness import as_numpy, exact, randomise, trace_nothing
+from harness import as_numpy, exact, momenta, randomise, trace_nothing
 
 CT, SKIN = (16, 16, 1), (16, 16, 3)
 TWO = {"ct": CT, "skin": SKIN}
@@ -58,12 +58,7 @@ def test_on_inception_v3(cls):
     if cls is CAFNet:  # whose maps have to be of one size
         shapes = dict.fromkeys(shapes, (75, 75, 3))
     model = make(cls, shapes, backbone="inception_v3", norm_momentum=0.8)
-    norms = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    assert {norm.momentum for norm in norms} == {0.8}
+    assert set(momenta(model)) == {0.8}
     branches = TASKS if cls is SingleModalityNet else shapes
     names = {layer.name for layer in model.layers}
     assert {f"{branch}_stage2" for branch in branches} <= names
