@@ -321,7 +321,7 @@ def _compare(
         ),
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Train on this data set only. Repeatable.")
+        list[str] | None, typer.Option(help="This data set only. Repeatable.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="Train this network only. Repeatable.")
@@ -373,18 +373,17 @@ def _compare(
         overrides["data.root"] = str(data_root)
     folder = out or Path("runs") / experiment.name
     cells = experiments.cells(experiment, folder, overrides)
+    of_datasets = [cell for cell in cells if not dataset or cell.dataset in dataset]
     if train:
         chosen = [
             cell
-            for cell in cells
-            if (not dataset or cell.dataset in dataset)
-            and (not model or cell.model in model)
-            and (not seed or cell.seed in seed)
+            for cell in of_datasets
+            if (not model or cell.model in model) and (not seed or cell.seed in seed)
         ]
         with _progress("trainings") as progress:
             experiments.compare(chosen, experiment.missing, progress)
     if timed:
-        experiments.write_steps(experiment, experiments.time_steps(cells), folder)
+        experiments.write_steps(experiment, experiments.time_steps(of_datasets), folder)
     outcomes = experiments.read_outcomes(cells)
     changed = [f"--set {entry}" for entry in settings or ()]
     command = " ".join(["drifa compare", str(config), *changed])

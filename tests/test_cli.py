@@ -585,6 +585,22 @@ def test_compare_goes_on_and_ends_in_a_table(experiment, tmp_path):
     assert code == 0, err
 
 
+def test_only_the_data_sets_asked_for_are_timed(experiment, tmp_path, monkeypatch):
+    content = yaml.safe_load(experiment.read_text())
+    content["datasets"]["other"] = content["datasets"]["made"]
+    both = experiment.with_name("both.yaml")
+    both.write_text(yaml.safe_dump(content))
+    timed = []
+    monkeypatch.setattr(
+        "drifa_keras.experiments.time_steps",
+        lambda cells: timed.extend(cell.dataset for cell in cells) or {},
+    )
+    options = ("--no-train", "--time", "--dataset", "other", "--out", tmp_path)
+    code, _, err = drifa("compare", both, *options)
+    assert code == 0, err
+    assert timed == ["other"] * 4
+
+
 def test_table_of_what_is_there_and_of_what_failed(experiment, tmp_path):
     arguments = ("compare", experiment, "--out", tmp_path / "out")
     code, out, err = drifa(*arguments, "--no-train")

@@ -32,7 +32,8 @@ def compare(
         cells: Of `drifa_keras.experiments.cells`.
         missing: Whether networks are scored without each modality, too.
         progress: Called with the number of cells that are over, the number of those
-            that were left, and the name of the one that begins, empty at the end.
+            that were left, and the name of the one that begins, empty at the end; the
+            cells of other processes do not count.
 
     Raises:
         ValueError: If the folder of a cell holds a run of another configuration.
@@ -40,11 +41,14 @@ def compare(
     left = [cell for cell in cells if not cell.is_done()]
     progress = progress or (lambda done, count, name: None)
     data = _Data()
-    for number, cell in enumerate(left):
+    over, count = 0, len(left)
+    for cell in left:
         with cell.claim() as mine:
             if not mine or cell.is_done():
+                count -= 1
                 continue
-            progress(number, len(left), cell.name)
+            progress(over, count, cell.name)
+            over += 1
             try:
                 _compute(cell, data, cells, missing)
             except Exception as error:
@@ -53,7 +57,7 @@ def compare(
             else:
                 cell.failure.unlink(missing_ok=True)
         keras.backend.clear_session()
-    progress(len(left), len(left), "")
+    progress(over, count, "")
 
 
 def _compute(cell: Cell, data: _Data, cells: Sequence[Cell], missing: bool) -> None:

@@ -43,8 +43,11 @@ def time_steps(cells: Sequence[Cell], rounds: int = 10) -> dict[str, dict[str, f
 def write_steps(
     experiment: Experiment, seconds: dict[str, dict[str, float]], out: str | Path
 ) -> Path:
-    """Writes `<out>/<name>_steps.json`, from which `write_tables` takes the times."""
-    text = json.dumps(seconds, indent=2)
+    """Writes `<out>/<name>_steps.json`, from which `write_tables` takes the times.
+
+    Data sets that were not timed this time keep the times that they have there.
+    """
+    text = json.dumps({**read_steps(experiment, out), **seconds}, indent=2)
     return write_text(_path(experiment, out), f"{text}\n")
 
 

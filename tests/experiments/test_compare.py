@@ -156,18 +156,22 @@ def test_folder_of_another_configuration(done, tmp_path):
 
 def test_cell_of_another_process_is_left_alone(done, tmp_path):
     _, of_experiment = copy(done, tmp_path)
-    cell = of_experiment[3]
-    (cell.folder / "metrics.json").unlink()
+    cell, other = of_experiment[2:]
+    for unscored in (cell, other):
+        (unscored.folder / "metrics.json").unlink()
+    told = []
     with cell.claim() as mine:
         assert mine
         with cell.claim() as twice:
             assert not twice
-        assert states(of_experiment)[3] == "running"
-        compare(of_experiment)
+        assert states(of_experiment)[2:] == ["running", "interrupted"]
+        compare(of_experiment, progress=lambda *news: told.append(news))
         assert not (cell.folder / "metrics.json").exists()
-    assert states(of_experiment)[3] == "interrupted"
+    assert states(of_experiment)[2:] == ["interrupted", "done"]
+    # What the other process does is not among what this one has left.
+    assert told == [(0, 1, other.name), (1, 1, "")]
     compare(of_experiment)
-    assert states(of_experiment)[3] == "done"
+    assert states(of_experiment)[2:] == ["done", "done"]
 
 
 def test_claim_ends_with_its_process(done, tmp_path):

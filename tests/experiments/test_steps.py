@@ -60,6 +60,16 @@ def test_table_shows_the_times_of_the_turns(done, tmp_path):
     assert {row["seconds_per_step"] for row in rows(written)} >= {"1.234", "0.5678"}
 
 
+def test_data_set_that_was_not_timed_keeps_its_times(done, tmp_path):
+    experiment, _, _ = done
+    write_steps(experiment, {"one": {"Fused": 1.0}, "other": {"Fused": 2.0}}, tmp_path)
+    write_steps(experiment, {"other": {"Fused": 3.0}}, tmp_path)
+    assert read_steps(experiment, tmp_path) == {
+        "one": {"Fused": 1.0},
+        "other": {"Fused": 3.0},
+    }
+
+
 def test_network_that_was_not_timed_has_no_time(done, tmp_path):
     experiment, of_experiment, _ = done
     write_steps(experiment, {"made up": {"Fused": 1.0}}, tmp_path)
