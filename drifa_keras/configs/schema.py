@@ -126,6 +126,9 @@ class TrainingConfig(Section):
     """Dtype policy, such as `mixed_bfloat16`."""
     distribute: bool = False
     """Whether all devices of the machine share each batch (JAX, TensorFlow)."""
+    rematerialize: bool = False
+    """Whether the backward pass works the two branches of every MFA out again, for
+    which it else keeps several maps: less memory, longer steps, the same weights."""
     jit_compile: bool | None = None
     """Whether to compile with XLA; `None` leaves it off for TensorFlow on CPUs,
     where it makes the first step slower and the others no faster."""

@@ -45,7 +45,7 @@ def stacked(initializer, matrices):
 
 
 def unstack(variable):
-    """Splits a packed variable along its first axis.
+    """Splits a packed variable, or its value, along its first axis.
 
     The gradient of one unstack is one stack; a slice for each part would write as
     many tensors of the full size and add them up.
@@ -205,6 +205,31 @@ class PackedKernelLayer(keras.layers.Layer):
             **super().get_config(),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+class MapDescriptor(PackedKernelLayer):
+    """Base of HIFA and CLIA: from a map `(batch, H, W, C)` to a vector `(batch, C)`.
+
+    A subclass computes it in `describe`, from the map and the values of `kernel` and
+    `bias`. `keras.RematScope` repeats that alone in the backward pass, where Keras
+    neither casts variables nor knows those of `stateless_call`.
+    """
+
+    def call(self, x):
+        return self.describe(x, *self._values())
+
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        describe = super().rematerialized_call(self.describe, *args, **kwargs)
+        return lambda x: describe(x, *self._values())
+
+    def describe(self, x, kernel, bias):
+        raise NotImplementedError
+
+    def _values(self):
+        return ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
 
 
 class OmegaLayer(keras.layers.Layer):

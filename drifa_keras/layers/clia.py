@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers._packing import (
-    PackedKernelLayer,
+    MapDescriptor,
     require_map,
     spatial_mean,
     unstack,
@@ -12,7 +12,7 @@ from drifa_keras.layers._packing import (
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
-class CLIA(PackedKernelLayer):
+class CLIA(MapDescriptor):
     """Channel-wise local information attention.
 
     A 1x1 convolution pooled over the map, refined once more, with a skip
@@ -47,15 +47,12 @@ class CLIA(PackedKernelLayer):
         channels = input_shape[-1]
         self._add_matrices([(channels, channels)] * 2)
 
-    def call(self, x):
-        w1, w2 = unstack(self.kernel)
-        c1, c2 = unstack(self.bias)
+    def describe(self, x, kernel, bias):
+        w1, w2 = unstack(kernel)
+        c1, c2 = unstack(bias)
         v1 = spatial_mean(ops.sigmoid(ops.matmul(x, w1) + c1))  # (batch, C)
         v2 = ops.sigmoid(ops.matmul(v1, w2) + c2)
         return v1 + v2
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], input_shape[-1])
 
     def multiply_adds(self, input_shape):
         """Multiply-adds for one sample of `input_shape` `(batch, H, W, C)`."""

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers._packing import (
-    PackedKernelLayer,
+    MapDescriptor,
     require_map,
     spatial_max,
     spatial_mean,
@@ -13,7 +13,7 @@ from drifa_keras.layers._packing import (
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
-class HIFA(PackedKernelLayer):
+class HIFA(MapDescriptor):
     """Hierarchical information fusion attention.
 
     Four 1x1 convolutions, each reading what the ones before it found, are pooled
@@ -60,9 +60,9 @@ class HIFA(PackedKernelLayer):
         channels = input_shape[-1]
         self._add_matrices([(channels, channels)] * 4 + [(2 * channels, channels)])
 
-    def call(self, x):
-        w1, w2, w3, w4, w_upper, w_lower = unstack(self.kernel)
-        b1, b2, b3, b4, bf = unstack(self.bias)
+    def describe(self, x, kernel, bias):
+        w1, w2, w3, w4, w_upper, w_lower = unstack(kernel)
+        b1, b2, b3, b4, bf = unstack(bias)
         u1 = self.activation(ops.matmul(x, w1) + b1)
         u2 = self.activation(ops.matmul(u1, w2) + b2)
         u3 = self.activation(ops.matmul(u1 + u2, w3) + b3)
@@ -72,9 +72,6 @@ class HIFA(PackedKernelLayer):
         return self.activation(
             ops.matmul(upper, w_upper) + ops.matmul(lower, w_lower) + bf
         )
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], input_shape[-1])
 
     def multiply_adds(self, input_shape):
         """Multiply-adds for one sample of `input_shape` `(batch, H, W, C)`."""
