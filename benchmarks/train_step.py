@@ -364,7 +364,9 @@ def report(arguments, results):
             ("memory", "peak_memory_gib"),
         ):
             ratios[f"{title}, against {name}"] = ours[key] / results[name][key]
-    for name in [arguments.preset, *arguments.beside] if "authors" in results else ():
+    for name in results if "authors" in results else ():
+        if name in ("plain", "authors"):
+            continue
         for title, key, inverse in (
             ("first step", "first_step_s", False),
             ("training throughput", "train_s", True),
