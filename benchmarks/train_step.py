@@ -225,15 +225,12 @@ def timed(call):
 
 
 def our_network(arguments):
-    import keras
-
     import drifa_keras as dk
-    from drifa_keras.training import compile_model
+    from drifa_keras.training import compile_model, rematerialized
 
     preset, overrides, scope = arguments.worker, {}, contextlib.nullcontext()
     if preset == "rematerialized":
-        preset = arguments.preset
-        scope = keras.RematScope("list_of_layers", layer_names=["hifa", "clia"])
+        preset, scope = arguments.preset, rematerialized()
     elif preset == "plain":
         preset, overrides = arguments.preset, {"mfa": False, "mifa": False}
         if dk.models.preset_class(preset) is not dk.DRIFANet:

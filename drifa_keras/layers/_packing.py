@@ -222,9 +222,6 @@ class MapDescriptor(PackedKernelLayer):
         describe = super().rematerialized_call(self.describe, *args, **kwargs)
         return lambda x: describe(x, *self._values())
 
-    def describe(self, x, kernel, bias):
-        raise NotImplementedError
-
     def _values(self):
         return ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
 

@@ -3,7 +3,7 @@
 from drifa_keras.training.adversarial import adversarial_training
 from drifa_keras.training.distribution import distributed, synchronize
 from drifa_keras.training.ensemble import train_ensemble
-from drifa_keras.training.recipe import compile_model, fit
+from drifa_keras.training.recipe import compile_model, fit, rematerialized
 from drifa_keras.training.recovery import epochs_done
 from drifa_keras.training.train import Prepared, prepare, train
 
@@ -15,6 +15,7 @@ __all__ = [
     "epochs_done",
     "fit",
     "prepare",
+    "rematerialized",
     "synchronize",
     "train",
     "train_ensemble",

@@ -20,6 +20,24 @@ from drifa_keras.training.recovery import Recovery
 _SCHEDULES = ("plateau", "cosine", "constant")
 
 
+def rematerialized():
+    """A scope for building networks that take less memory to train.
+
+    The backward pass works the two branches of every MFA out again, in place of keeping
+    their maps: a step takes longer and ends with the same weights.
+
+    Returns:
+        `keras.RematScope` of the layers of which nothing is random or has a state.
+
+    Example:
+    ```python
+    with rematerialized():
+        model = drifa_keras.DRIFANet(modalities, tasks)
+    ```
+    """
+    return keras.RematScope("list_of_layers", layer_names=["hifa", "clia"])
+
+
 def compile_model(
     model,
     learning_rate=1e-3,

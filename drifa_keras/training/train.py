@@ -28,12 +28,8 @@ from drifa_keras.training.distribution import (
     distributed,
     synchronize,
 )
-from drifa_keras.training.recipe import compile_model, fit
+from drifa_keras.training.recipe import compile_model, fit, rematerialized
 from drifa_keras.training.recovery import epochs_done
-
-# The branches of an MFA: several maps each, of which two vectors come out, and nothing
-# random nor any state in between.
-_REMATERIALIZED = ("hifa", "clia")
 
 
 @dataclass(frozen=True)
@@ -231,10 +227,8 @@ def build_model(config: Config, pairing: Pairing):
     if "task_modality" in inspect.signature(cls).parameters:
         given = arguments.get("task_modality") or {}
         arguments["task_modality"] = {**_task_modality(pairing, given), **given}
-    scope = contextlib.nullcontext()
-    if config.training.rematerialize:
-        scope = keras.RematScope("list_of_layers", layer_names=_REMATERIALIZED)
-    with scope:
+    again = config.training.rematerialize
+    with rematerialized() if again else contextlib.nullcontext():
         return cls.from_preset(
             config.model.preset,
             pairing.shapes(config.data.size),
