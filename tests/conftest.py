@@ -123,3 +123,22 @@ def data_root():
     if not root.is_dir():
         pytest.skip(f"no images at {root}; set DRIFA_DATA to the folder of datasets")
     return root
+
+
+@pytest.fixture
+def bounded_memory():
+    """Fails the test whose process grows by a GiB at its highest (Linux only)."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not os.access(reset, os.W_OK):
+        yield
+        return
+
+    def gib(key):
+        line = next(x for x in status.read_text().splitlines() if x.startswith(key))
+        return int(line.split()[1]) / 2**20
+
+    reset.write_text("5")  # forgets the highest so far
+    before = gib("VmRSS")
+    yield
+    grown = gib("VmHWM") - before
+    assert grown < 1, f"memory grew by {grown:.2f} GiB"

@@ -1,4 +1,4 @@
-"""Damaged files: one clear line each, and nothing touched outside the run folder."""
+"""Damaged files: one clear line each, little memory, nothing touched outside a run."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from PIL import Image
 
 from drifa_keras.configs import load_config
 from harness_cli import TINY, drifa
+
+pytestmark = pytest.mark.usefixtures("bounded_memory")
 
 ODD = (
     None,

@@ -1,7 +1,7 @@
 """Five hundred broken or unusual files through every reader, made from a seed.
 
 Each is read rightly, or refused by a ValueError that names it in one line. None
-crashes, hangs, or becomes a black image without a warning.
+crashes, hangs, fills the memory, or becomes a black image without a warning.
 """
 
 import csv
@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 
 from drifa_keras.data import read
+
+pytestmark = pytest.mark.usefixtures("bounded_memory")
 
 SIZE = (24, 32)
 IMAGES_A_READER, VOLUMES, ARCHIVES = 74, 80, 50
