@@ -59,7 +59,6 @@ def run_worker(arguments):
 
 def measure(arguments):
     import keras
-    import numpy as np
 
     import drifa_keras as dk
 
@@ -69,16 +68,8 @@ def measure(arguments):
         arguments.preset, modalities=dict.fromkeys(MODALITIES, shape), tasks=TASKS
     )
     model.compile("sgd", "categorical_crossentropy")
-    generator = np.random.default_rng(0)
     count = arguments.samples
-    images = {
-        name: generator.integers(1, 256, (count, *shape)).astype("float32")
-        for name in MODALITIES
-    }
-    targets = {
-        name: np.eye(k, dtype="float32")[generator.integers(0, k, count)]
-        for name, k in TASKS.items()
-    }
+    images, targets = dk.training.random_batch(model, count)
     batches = [
         [
             {k: x[start : start + size] for k, x in of.items()}

@@ -24,7 +24,7 @@ from PIL import Image
 
 from drifa_keras.data import DATASETS, Augment, Source, batches, pair, phantoms
 from drifa_keras.models import DRIFANet
-from drifa_keras.training import compile_model
+from drifa_keras.training import compile_model, random_batch
 
 RECIPE = Augment(flip="horizontal_and_vertical", rotation=0.055, translation=0.08)
 
@@ -118,17 +118,7 @@ def pipeline(pairing, size, augment, arguments):
 def training_step(arguments, pairing, size):
     model = DRIFANet.from_preset(arguments.preset, pairing.shapes(size), pairing.tasks)
     compile_model(model)
-    generator = np.random.default_rng(0)
-    images = {
-        name: generator.integers(0, 256, (arguments.batch_size, *shape), np.uint8)
-        for name, shape in pairing.shapes(size).items()
-    }
-    targets = {
-        task: np.eye(classes, dtype="float32")[
-            np.arange(arguments.batch_size) % classes
-        ]
-        for task, classes in pairing.tasks.items()
-    }
+    images, targets = random_batch(model, arguments.batch_size)
     model.train_on_batch(images, targets)
     model.train_on_batch(images, targets)
 

@@ -226,7 +226,7 @@ def timed(call):
 
 def our_network(arguments):
     import drifa_keras as dk
-    from drifa_keras.training import compile_model, rematerialized
+    from drifa_keras.training import compile_model, random_batch, rematerialized
 
     preset, overrides, scope = arguments.worker, {}, contextlib.nullcontext()
     if preset == "rematerialized":
@@ -249,17 +249,15 @@ def our_network(arguments):
             **overrides,
         )
     compile_model(model)
-    images, labels = random_batch(
-        arguments, [tuple(output.shape[1:]) for output in model.output.values()]
-    )
-    x = dict(zip(("dermoscopy", "pap_smear"), images, strict=True))
-    return model, x, dict(zip(model.output, labels, strict=True))
+    return model, *random_batch(model, arguments.batch_size)
 
 
 def authors_network(arguments):
     """Runs the cells of the notebook that build the network, and compiles as there."""
     import tensorflow as tf
     from tensorflow.keras import layers
+
+    from drifa_keras.training import random_batch
 
     with open(arguments.notebook, encoding="utf-8") as file:
         cells = json.load(file)["cells"]
@@ -292,24 +290,8 @@ def authors_network(arguments):
         loss_weights=[0.5, 0.5],
         metrics=["accuracy", "accuracy"],
     )
-    images, labels = random_batch(arguments, [(5,), (7,)])
-    return model, images, labels
-
-
-def random_batch(arguments, shapes):
-    """Two images a sample, and one-hot labels of these shapes."""
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    size = (arguments.batch_size, arguments.image_size, arguments.image_size, 3)
-    images = [rng.integers(0, 256, size).astype("uint8") for _ in range(2)]
-    labels = [
-        np.eye(k, dtype="float32")[rng.integers(0, k, (arguments.batch_size, *map_))]
-        for *map_, k in shapes
-    ]
-    if arguments.worker == "authors":
-        images = [image.astype("float32") / 255 for image in images]
-    return images, labels
+    images, labels = random_batch(model, arguments.batch_size)
+    return model, [image.astype("float32") / 255 for image in images], labels
 
 
 def multiply_adds(arguments, model):

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from drifa_keras.configs import Experiment
 from drifa_keras.experiments.cells import Cell
 from drifa_keras.runs import read_sources, write_text
-from drifa_keras.training import compile_model
+from drifa_keras.training import compile_model, random_batch
 from drifa_keras.training.train import build_model
 
 
@@ -90,16 +89,6 @@ def _in_turns(cells, rounds):
 
 
 def _step(model, size):
-    """A call that makes a training step on a batch of random images and labels."""
-    rng = np.random.default_rng(0)
-    x = {
-        name: rng.integers(0, 256, (size, *tensor.shape[1:])).astype("uint8")
-        for name, tensor in model.input.items()
-    }
-    y = {
-        name: np.eye(tensor.shape[-1], dtype="float32")[
-            rng.integers(0, tensor.shape[-1], (size, *tensor.shape[1:-1]))
-        ]
-        for name, tensor in model.output.items()
-    }
+    """A call that makes a training step on a random batch."""
+    x, y = random_batch(model, size)
     return lambda: model.train_on_batch(x, y)

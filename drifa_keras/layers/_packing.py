@@ -55,42 +55,56 @@ def unstack(variable):
 
 def spatial_mean(x, keepdims=False):
     """Mean over height and width, accumulated in float32."""
-    mean = ops.mean(ops.cast(x, "float32"), axis=(1, 2), keepdims=keepdims)
-    return ops.cast(mean, x.dtype)
+    # The gradient of `ops.mean` would divide a whole map, and not its mean.
+    total = ops.sum(ops.cast(x, "float32"), axis=(1, 2), keepdims=keepdims)
+    _, height, width, _ = ops.shape(x)
+    return ops.cast(total / ops.cast(height * width, "float32"), x.dtype)
 
 
-def spatial_max(x, keepdims=False):
+def spatial_max(x, keepdims=False, scale=0.0):
     """Maximum over height and width, with a gradient that is finite once compiled.
 
     The stock gradient divides by the number of elements that equal the maximum. A
     compiler that works out `x` anew for the backward pass may round it otherwise and
     find none: 0 / 0. Here all elements within rounding of the maximum share it.
+
+    Args:
+        x: Map `(batch, height, width, channels)`.
+        keepdims: Whether to keep height and width as axes of length 1.
+        scale: Size of the numbers that `x` is a sum of, where it may be larger than
+            the maximum.
     """
-    top = _spatial_max(x)
-    return top if keepdims else ops.squeeze(top, axis=(1, 2))
+    return _pooled(ops.max, ops.greater_equal, -1, x, keepdims, scale)
 
 
 def spatial_min(x, keepdims=False):
     """Minimum over height and width; see `spatial_max`."""
-    return -spatial_max(-x, keepdims)
+    return _pooled(ops.min, ops.less_equal, 1, x, keepdims)
 
 
-@ops.custom_gradient
-def _spatial_max(x):
-    top = ops.max(x, axis=(1, 2), keepdims=True)
+def _pooled(reduce, beyond, inwards, x, keepdims, scale=0.0):
     wide = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
-    rounding = 1e-6 if wide else 2**-7
+    rounding = inwards * (1e-6 if wide else 2**-7)
 
-    def gradient(*args, upstream=None):
-        upstream = args[0] if upstream is None else upstream
-        # TensorFlow works `near` out in the forward pass, as nothing in it waits for
-        # the upstream gradient, and keeps it: a quarter of a map as long as it is bool.
-        near = x >= top - rounding * ops.abs(top)
-        count = ops.sum(ops.cast(near, "float32"), axis=(1, 2), keepdims=True)
-        share = ops.cast(upstream, "float32") / ops.maximum(count, 1.0)
-        return ops.where(near, ops.cast(share, x.dtype), ops.zeros((), x.dtype))
+    @ops.custom_gradient
+    def pool(x):
+        found = reduce(x, axis=(1, 2), keepdims=True)
 
-    return top, gradient
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            # TensorFlow works `near` out in the forward pass, as nothing in it waits
+            # for the upstream gradient, and keeps it: a quarter of a map as long as it
+            # is bool.
+            size = ops.maximum(ops.abs(found), scale)
+            near = beyond(x, found + rounding * size)
+            count = ops.sum(ops.cast(near, "float32"), axis=(1, 2), keepdims=True)
+            share = ops.cast(upstream, "float32") / ops.maximum(count, 1.0)
+            return ops.where(near, ops.cast(share, x.dtype), ops.zeros((), x.dtype))
+
+        return found, gradient
+
+    found = pool(x)
+    return found if keepdims else ops.squeeze(found, axis=(1, 2))
 
 
 def require_map(layer, input_shape):

@@ -11,6 +11,9 @@ from drifa_keras.layers._packing import (
     unstack,
 )
 
+# They keep the order of numbers, and tell none apart that differ by far less than 1.
+_SQUASHING = (keras.activations.sigmoid, keras.activations.tanh)
+
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
 class HIFA(MapDescriptor):
@@ -66,9 +69,13 @@ class HIFA(MapDescriptor):
         u1 = self.activation(ops.matmul(x, w1) + b1)
         u2 = self.activation(ops.matmul(u1, w2) + b2)
         u3 = self.activation(ops.matmul(u1 + u2, w3) + b3)
-        u4 = self.activation(ops.matmul(u3, w4) + b4)
+        z4 = ops.matmul(u3, w4)
+        if self.activation in _SQUASHING:  # only the maxima need it
+            l3 = self.activation(spatial_max(z4, scale=1.0) + b4)
+        else:
+            l3 = spatial_max(self.activation(z4 + b4))
         upper = spatial_mean(u1) + spatial_max(u2)  # (batch, C)
-        lower = spatial_mean(u3) + spatial_max(u4)  # (batch, C)
+        lower = spatial_mean(u3) + l3  # (batch, C)
         return self.activation(
             ops.matmul(upper, w_upper) + ops.matmul(lower, w_lower) + bf
         )

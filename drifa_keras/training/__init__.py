@@ -3,6 +3,7 @@
 from drifa_keras.training.adversarial import adversarial_training
 from drifa_keras.training.distribution import distributed, synchronize
 from drifa_keras.training.ensemble import train_ensemble
+from drifa_keras.training.random_batch import random_batch
 from drifa_keras.training.recipe import compile_model, fit, rematerialized
 from drifa_keras.training.recovery import epochs_done
 from drifa_keras.training.train import Prepared, prepare, train
@@ -15,6 +16,7 @@ __all__ = [
     "epochs_done",
     "fit",
     "prepare",
+    "random_batch",
     "rematerialized",
     "synchronize",
     "train",

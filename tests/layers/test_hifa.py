@@ -1,11 +1,15 @@
 """HIFA (Eq. 1-2, Algorithm 1b)."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import oracle
-from drifa_keras.layers import HIFA
+from drifa_keras.gradients import value_and_grad
+from drifa_keras.layers import HIFA, hifa
 from harness import (
     as_numpy,
     assert_close,
@@ -23,6 +27,38 @@ def test_equations(shape, activation):
     x = random_map(shape)
     expected = oracle.hifa(x, *hifa_symbols(layer), oracle.ACTIVATIONS[activation])
     assert_close(layer(x), expected)
+
+
+def test_an_activation_that_does_not_keep_the_order():
+    layer, x = built(HIFA(activation="gelu"), (2, 3, 4, 2)), random_map((2, 3, 4, 2))
+    bias = as_numpy(layer.bias)
+    bias[3] = -2  # gelu of -3 is above gelu of -2
+    layer.bias.assign(bias)
+
+    def gelu(z):
+        return z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2
+
+    assert_close(layer(x), oracle.hifa(x, *hifa_symbols(layer), gelu))
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_gradient_of_the_last_maximum(activation, monkeypatch):
+    layer = built(HIFA(activation=activation), (None, 3, 4, 2))
+    x = random_map((3, 3, 4, 2))
+    x[1] = x[1, :1, :1]  # all alike: they share the gradient
+    inputs = keras.Input((3, 4, 2), name="x")
+    model = keras.Model(inputs, layer(inputs))
+
+    def gradient():
+        gradient_of = value_and_grad(lambda outputs: ops.sum(outputs, axis=1), model)
+        return as_numpy(gradient_of({"x": x})[1]["x"])
+
+    found = gradient()
+    # What the activation of a whole map, and then its maximum, pass on.
+    monkeypatch.setattr(hifa, "_SQUASHING", ())
+    assert np.abs(found).max() > 0
+    assert_close(found, gradient())
+    np.testing.assert_allclose(np.ptp(found[1], axis=(0, 1)), 0, atol=1e-7)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", None])

@@ -67,9 +67,9 @@ CONFIG = {
 }
 
 
-def run_on(count, folder, kill_after=0):
+def run_on(count, folder, kill_after=0, **training):
     config = json.loads(json.dumps(CONFIG))
-    config["training"]["distribute"] = count > 1
+    config["training"] |= {"distribute": count > 1, **training}
     done = subprocess.run(
         [
             *(sys.executable, "-c", SCRIPT, str(REPOSITORY), str(folder), str(count)),
@@ -106,16 +106,18 @@ def alone(tmp_path_factory):
 # TensorFlow takes a minute for each of its processes.
 @several
 @pytest.mark.parametrize(
-    "count",
+    ("count", "training"),
     [
-        pytest.param(2, marks=pytest.mark.large("tensorflow")),
-        pytest.param(4, marks=pytest.mark.large),
+        pytest.param(2, {}, marks=pytest.mark.large("tensorflow")),
+        pytest.param(2, {"rematerialize": True}, marks=pytest.mark.large),
+        pytest.param(4, {}, marks=pytest.mark.large),
     ],
+    ids=["2", "2-rematerialize", "4"],
 )
-def test_the_same_as_on_one_device(alone, count, tmp_path):
-    rows, model = run_on(count, tmp_path / "run", kill_after=2)
+def test_the_same_as_on_one_device(alone, count, training, tmp_path):
+    rows, model = run_on(count, tmp_path / "run", kill_after=2, **training)
     assert len(rows) == 2
-    rows, model = run_on(count, tmp_path / "run")  # goes on
+    rows, model = run_on(count, tmp_path / "run", **training)  # goes on
     assert len(rows) == 3
     for column in rows.dtype.names:
         if column != "seconds_per_step":
