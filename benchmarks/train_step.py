@@ -9,10 +9,10 @@ images. They start one after another; then each makes one training step in turn,
 and again, so that whatever else the machine does meets all of them alike. Figures are
 medians over the rounds. The processor time of a step, over all threads, is moved less
 by other jobs than its time on the clock. `plain` is the two-branch ResNet-18 left
-of DRIFA-Net without MFA and MIFA, and `rematerialized` the preset with the branches of
-its MFA worked out again in the backward pass. The authors' network is built by the
-cells of their notebook where the reader has it. Ratios are taken within one run of this
-script.
+of DRIFA-Net without MFA and MIFA, `rematerialized` the preset with the branches of its
+MFA worked out again in the backward pass, and `bfloat16` the preset in mixed precision.
+The authors' network is built by the cells of their notebook where the reader has it.
+Ratios are taken within one run of this script.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main():
         "--beside",
         nargs="+",
         default=["plain"],
-        help="other presets to measure as well, `plain` or `rematerialized`",
+        help="other presets to measure, or `plain`, `rematerialized`, `bfloat16`",
     )
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -231,6 +231,8 @@ def our_network(arguments):
     preset, overrides, scope = arguments.worker, {}, contextlib.nullcontext()
     if preset == "rematerialized":
         preset, scope = arguments.preset, rematerialized()
+    elif preset == "bfloat16":
+        preset, overrides = arguments.preset, {"dtype": "mixed_bfloat16"}
     elif preset == "plain":
         preset, overrides = arguments.preset, {"mfa": False, "mifa": False}
         if dk.models.preset_class(preset) is not dk.DRIFANet:
