@@ -24,6 +24,7 @@ peak of a process that trains and predicts.
 """
 
 import argparse
+import datetime
 import importlib.util
 import json
 import os
@@ -70,7 +71,14 @@ def main():
             others = {name: Worker(options, name) for name in names}
             for preset in left:
                 row = measure(options, others, arguments.steps, preset)
-                found["networks"].append({"preset": preset, "backend": backend, **row})
+                found["networks"].append(
+                    {
+                        "preset": preset,
+                        "backend": backend,
+                        "measured": datetime.date.today().isoformat(),
+                        **row,
+                    }
+                )
                 if arguments.json:
                     with open(arguments.json, "w", encoding="utf-8") as file:
                         json.dump(found, file, indent=2)
