@@ -56,6 +56,7 @@ def main():
     for backend in backends:
         if backend not in found["start-up"]:
             found["start-up"][backend] = start_up(backend, arguments.steps)
+            keep(arguments, found)
     done = {(row["preset"], row["backend"]) for row in found["networks"]}
     for backend in backends:
         for tiny in (True, False):
@@ -79,9 +80,7 @@ def main():
                         **row,
                     }
                 )
-                if arguments.json:
-                    with open(arguments.json, "w", encoding="utf-8") as file:
-                        json.dump(found, file, indent=2)
+                keep(arguments, found)
             for other in others.values():
                 other.stop()
     asked = [row for row in found["networks"] if row["preset"] in presets]
@@ -102,6 +101,13 @@ def begun(arguments):
             "another file."
         )
     return found
+
+
+def keep(arguments, found):
+    """Writes the figures so far, where a file is named."""
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(found, file, indent=2)
 
 
 def all_presets():
