@@ -86,7 +86,7 @@ def batches(
     class_weights: dict[str, np.ndarray] | None = None,
     training: bool = True,
     drop_remainder: bool | None = None,
-    share_by: int = 1,
+    pad_remainder: bool = False,
 ) -> tf.data.Dataset:
     """Batches for `fit` and `evaluate`.
 
@@ -110,9 +110,11 @@ def batches(
         training: whether this is for training.
         drop_remainder: whether an epoch has only full batches; `training` by
             default.
-        share_by: number of devices that share a batch; one that they cannot share
-            equally is filled up with rows of weight 0, and the others weigh so much
-            more that losses and metrics of a validation stay what they are.
+        pad_remainder: whether the last batch is padded to the size of the others with
+            rows of weight 0, and the rows that count weigh so much more that weighted
+            losses and metrics stay what they are; not for training. Several devices
+            can share equal batches alone, and on TensorFlow Keras averages the losses
+            of single tasks over batches, whatever their sizes.
 
     Returns:
         A dataset of `(images, targets, weights)`: modality name to uint8
@@ -125,6 +127,12 @@ def batches(
     size = check_size(image_size)
     seed, first_epoch = check_seed(seed), check_seed(first_epoch, "first_epoch")
     drop_remainder = training if drop_remainder is None else drop_remainder
+    if pad_remainder and (training or drop_remainder):
+        raise ValueError(
+            "pad_remainder was given with "
+            f"{'training' if training else 'drop_remainder'}=True: expected it only "
+            "where every image is shown; leave one of them out."
+        )
     if not training and (augment is not None and augment.active):
         raise ValueError(
             "augment was given with training=False: augmentation is for training "
@@ -145,7 +153,6 @@ def batches(
         )
     steps = steps_per_epoch(pairing, batch_size, pairs_per_epoch, drop_remainder)
     table = _weight_table(pairing, class_weights)
-    growth = 1.0 if training else _growth(len(pairing), batch_size, share_by)
 
     def schedule() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         epoch = first_epoch
@@ -155,14 +162,14 @@ def batches(
                 shares = np.ones(indices.shape, np.float32)
             else:
                 indices, shares = _equal_say(pairing, seed)
-                shares = shares * np.float32(growth)
+                if pad_remainder:
+                    indices, shares = _padded(indices, shares, steps * batch_size)
             for step in range(steps):
                 rows = slice(step * batch_size, (step + 1) * batch_size)
                 if CALLS.ending:
                     return
                 words = np.random.SeedSequence([seed, epoch, step]).generate_state(2)
-                filled = _filled(indices[rows], shares[rows], share_by)
-                yield *filled, words.view(np.int32)
+                yield indices[rows], shares[rows], words.view(np.int32)
             epoch += 1
 
     sources = len(pairing.sources)
@@ -179,7 +186,7 @@ def batches(
         if epochs is None
         else (epochs - first_epoch) * steps
     )
-    rows = batch_size if drop_remainder else None
+    rows = batch_size if drop_remainder or pad_remainder else None
     gather = _gatherer(pairing, size, rows)
     labels = {
         task: _map_gatherer(source.targets[task], size, rows)
@@ -385,22 +392,17 @@ def _weight_table(pairing: Pairing, given: dict[str, np.ndarray] | None):
     return table
 
 
-def _filled(indices, shares, share_by):
-    """Rows in a number that can be shared equally; those that are added weigh 0."""
-    missing = -len(indices) % share_by
-    if missing:
-        indices = np.concatenate([indices, indices[:1].repeat(missing, axis=0)])
-        shares = np.concatenate([shares, 0 * shares[:1].repeat(missing, axis=0)])
-    return indices, shares
-
-
-def _growth(rows, batch_size, share_by):
-    """By how much filling its batches up makes an epoch longer.
+def _padded(
+    indices: np.ndarray, shares: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As many rows: those that are added weigh 0, the others as much more.
 
     Keras divides a sum of weighted losses by the number of rows, whatever they weigh.
     """
-    sizes = np.diff([*range(0, rows, batch_size), rows])
-    return 1 + (-sizes % share_by).sum() / rows
+    more = np.arange(rows) % len(indices)
+    shares = shares[more] * np.float32(rows / len(shares))
+    shares[len(indices) :] = 0
+    return indices[more], shares
 
 
 def _equal_say(pairing: Pairing, seed: int) -> tuple[np.ndarray, np.ndarray]:

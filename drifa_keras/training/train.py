@@ -193,9 +193,11 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose, devices=
         batches(
             val_pairs,
             image_size=config.data.size,
-            batch_size=config.evaluation.batch_size,
+            batch_size=_even_batch(
+                len(val_pairs), config.evaluation.batch_size, devices
+            ),
             training=False,
-            share_by=devices,
+            pad_remainder=True,
         ),
         epochs=settings.epochs,
         steps_per_epoch=steps,
@@ -208,6 +210,12 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose, devices=
         verbose=verbose,
     )
     return run
+
+
+def _even_batch(rows, batch_size, devices):
+    """The least size with which there are as few batches, equal on all devices."""
+    per_batch = -(-rows // -(-rows // batch_size))
+    return -(-per_batch // devices) * devices
 
 
 def build_model(config: Config, pairing: Pairing):

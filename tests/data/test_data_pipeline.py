@@ -111,6 +111,25 @@ def test_validation_gives_each_image_the_same_say(pairing):
     assert same(seen, collect(batches(pairing, **SIZE, training=False)))
 
 
+def test_the_last_batch_is_padded_with_what_weighs_nothing(pairing):
+    plain = collect(batches(pairing, **SIZE, training=False))
+    dataset = batches(pairing, **SIZE, training=False, pad_remainder=True, epochs=2)
+    assert dataset.element_spec[0]["skin"].shape == (4, 8, 8, 3)
+    padded = collect(dataset)
+    assert len(plain) == 3 and same(padded[:3], padded[3:])
+    for (images, targets, weights), (more_images, more_targets, more_weights) in zip(
+        plain, padded[:3], strict=True
+    ):
+        count = len(images["skin"])
+        for name, values in more_images.items():
+            assert len(values) == 4
+            assert np.array_equal(values[:count], images[name])
+        for task, values in more_weights.items():
+            assert np.array_equal(more_targets[task][:count], targets[task])
+            assert np.allclose(values[:count], 12 / 10 * weights[task])
+            assert not values[count:].any()
+
+
 def test_once(pairing):
     dataset, indices, counted = once(pairing, **SIZE, seed=1, draw=2)
     images = collect(dataset)
@@ -165,6 +184,11 @@ def test_a_bad_file_is_named(tmp_path, make_source):
         ({"class_weights": {"label": [1, np.nan]}}, "expected 2 finite"),
         ({"training": False, "augment": Augment("vertical")}, "training images alone"),
         ({"training": False, "pairs_per_epoch": 5}, "leave it out"),
+        ({"pad_remainder": True}, "training=True"),
+        (
+            {"training": False, "drop_remainder": True, "pad_remainder": True},
+            "drop_remainder=True",
+        ),
     ],
 )
 def test_bad_arguments(pairing, change, message):

@@ -10,8 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-from drifa_keras.data import batches
-from drifa_keras.runs import read_sources
 from drifa_keras.training import distributed, synchronize, train
 
 BACKEND = keras.backend.backend()
@@ -124,29 +122,6 @@ def test_the_same_as_on_one_device(alone, count, training, tmp_path):
             np.testing.assert_allclose(rows[column], alone[0][column], atol=1e-4)
     assert np.ptp(rows["loss"]) > 1e-2
     np.testing.assert_allclose(weights(model), weights(alone[1]), atol=1e-3)
-
-
-def test_a_last_batch_is_filled_up_with_what_weighs_nothing(make_config):
-    pairing = read_sources(make_config())
-    options = {"image_size": (16, 16), "batch_size": 7, "training": False}
-    plain = list(batches(pairing, **options).as_numpy_iterator())
-    filled = list(batches(pairing, share_by=4, **options).as_numpy_iterator())
-    assert len(plain) == len(filled)
-    rows, more_rows = (
-        sum(len(batch[2]["ct_nodule"]) for batch in found) for found in (plain, filled)
-    )
-    grown = []
-    for (x, y, w), (more_x, more_y, more_w) in zip(plain, filled, strict=True):
-        count = len(next(iter(x.values())))
-        for name, images in more_x.items():
-            assert len(images) % 4 == 0 and len(images) - count < 4
-            np.testing.assert_array_equal(images[:count], x[name])
-        for task, values in more_w.items():
-            assert not values[count:].any()
-            grown.append(values[:count] / w[task])
-            np.testing.assert_array_equal(more_y[task][:count], y[task])
-    # Keras divides by the number of rows, whatever they weigh.
-    np.testing.assert_allclose(np.concatenate(grown), more_rows / rows, rtol=1e-6)
 
 
 def test_batch_normalisation_is_synchronized():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
+from drifa_keras.configs import parse_config
+from drifa_keras.data import once
 from drifa_keras.runs import Run, read_sources
-from drifa_keras.training import train
+from drifa_keras.training import prepare, train
 from harness import as_numpy
 
 
@@ -79,6 +81,38 @@ def test_model_that_is_kept_is_that_of_the_best_epoch(trained):
     # An epoch is 16 pairs in batches of 4; the optimizer is kept for what follows.
     iterations = trained.load_model().optimizer.iterations
     assert int(as_numpy(iterations)) == 4 * best
+
+
+def test_validation_is_a_mean_in_which_each_image_has_the_same_say(
+    make_config, tmp_path
+):
+    sources = [
+        {"reader": "phantoms", "options": {"n": n, "image_size": 16, "modalities": [x]}}
+        for n, x in ((130, "dermoscopy"), (100, "ct"))
+    ]
+    content = make_config(epochs=1).model_dump(mode="json")
+    content["data"]["sources"] = sources
+    config = parse_config(content)
+    run = train(config, tmp_path / "run", verbose=0)
+    prepared = prepare(config, run=run, verbose=0)
+    pairing = prepared.splits.take(prepared.pairing, "val")
+    assert [len(source) for source in pairing.sources] == [13, 10]  # in batches of 7
+
+    dataset, indices, _ = once(
+        pairing, image_size=config.data.size, batch_size=len(pairing)
+    )
+    outputs = run.load_model().predict(next(iter(dataset)), verbose=0)
+    (row,) = history(run.folder)
+    total = 0
+    for column, source in enumerate(pairing.sources):
+        ((task, labels),) = source.targets.items()
+        rows = np.arange(len(indices))
+        losses = -np.log(outputs[task][rows, labels[indices[:, column]]])
+        of_image = np.bincount(indices[:, column], losses)
+        of_image /= np.bincount(indices[:, column])
+        assert float(row[f"val_{task}_loss"]) == pytest.approx(of_image.mean(), 1e-4)
+        total += of_image.mean() / 2
+    assert float(row["val_loss"]) == pytest.approx(total, 1e-4)
 
 
 def test_folder_is_never_overwritten(trained, make_config, tmp_path):
