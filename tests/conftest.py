@@ -5,6 +5,7 @@ JAX and PyTorch is taken. `--run-large` runs the tests marked `large` too.
 """
 
 import gc
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -29,17 +30,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).resolve().parent
 # JAX compiles a program once for all tests, and for the next run. Processes of one run
-# do not share: they would read what another has only half written.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR",
-    str(
-        TESTS.parent
-        / ".pytest_cache"
-        / "jax"
-        / os.environ.get("PYTEST_XDIST_WORKER", "main")
-    ),
-)
+# do not share: they would read what another has only half written. Before 0.6, JAX
+# crashes on programs that it reads again.
+JAX = importlib.util.find_spec("jax") and importlib.metadata.version("jax")
+if JAX and tuple(map(int, JAX.split(".")[:2])) >= (0, 6):
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR",
+        str(
+            TESTS.parent
+            / ".pytest_cache"
+            / "jax"
+            / os.environ.get("PYTEST_XDIST_WORKER", "main")
+        ),
+    )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# What newer JAX draws anyway.
+os.environ.setdefault("JAX_THREEFRY_PARTITIONABLE", "1")
 for folder in (TESTS, TESTS.parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

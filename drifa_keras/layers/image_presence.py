@@ -31,9 +31,7 @@ class ImagePresence(keras.layers.Layer):
         require_list(self, input_shape)
 
     def call(self, inputs):
-        present = ops.stack(
-            [ops.any(ops.not_equal(x, 0), axis=(1, 2, 3)) for x in inputs], axis=1
-        )  # (batch, m)
+        present = shown(inputs)
         nothing = ops.logical_not(ops.any(present, axis=1, keepdims=True))
         return ops.cast(ops.logical_or(present, nothing), self.compute_dtype)
 
@@ -43,3 +41,11 @@ class ImagePresence(keras.layers.Layer):
     def get_config(self):
         # Without an override Keras cannot serialize a dtype policy object.
         return super().get_config()
+
+
+def shown(images):
+    """Whether each image of some streams has a value other than 0, `(batch, m)`."""
+    # The last axis first: on PyTorch, older Keras takes away one after the other.
+    return ops.stack(
+        [ops.any(ops.not_equal(x, 0), axis=(3, 2, 1)) for x in images], axis=1
+    )

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers._packing import require_list
+from drifa_keras.layers.image_presence import shown
 
 
 @keras.saving.register_keras_serializable(package="drifa_keras")
@@ -47,10 +48,7 @@ class ModalityDropout(keras.layers.Layer):
             return list(inputs)
         batch = ops.shape(inputs[0])[0]
         draw = keras.random.uniform((batch, len(inputs)), seed=self.seed_generator)
-        there = ops.stack(
-            [ops.any(ops.not_equal(x, 0), axis=(1, 2, 3)) for x in inputs], axis=1
-        )
-        kept = ops.logical_and(ops.greater_equal(draw, self.rate), there)
+        kept = ops.logical_and(ops.greater_equal(draw, self.rate), shown(inputs))
         # Where all that were there would go, keep them all.
         nothing = ops.logical_not(ops.any(kept, axis=1, keepdims=True))
         kept = ops.logical_or(kept, nothing)

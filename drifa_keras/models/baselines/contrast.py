@@ -22,3 +22,11 @@ def contrast(similarity, both=None):
         own = ops.diagonal(ops.log_softmax(similarity, axis=axis))
         total -= ops.sum(both * own) / ops.maximum(ops.sum(both), 1.0)
     return total
+
+
+def unit(x):
+    """Vectors `(..., dim)` at length 1; of zeros, which stay, the gradient is 0."""
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    long = square > 0
+    # `ops.normalize` has a gradient of NaN there: the factor would be infinite.
+    return ops.where(long, x * ops.rsqrt(ops.where(long, square, 1.0)), 0.0)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers._packing import require_maps, require_presence
-from drifa_keras.models.baselines.contrast import contrast
+from drifa_keras.models.baselines.contrast import contrast, unit
 
 _SCALE = 10.0
 
@@ -53,9 +53,7 @@ class GlobalAlignment(keras.layers.Layer):
         return list(inputs)
 
     def _loss(self, inputs, presence):
-        vectors = [
-            ops.normalize(ops.cast(x[:, 0, 0, :], "float32"), axis=-1) for x in inputs
-        ]
+        vectors = [unit(ops.cast(x[:, 0, 0, :], "float32")) for x in inputs]
         losses = []
         for j, second in enumerate(vectors):
             for i, first in enumerate(vectors[:j]):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from drifa_keras.layers._packing import of_modality, require_list, require_presence
-from drifa_keras.models.baselines.contrast import contrast
+from drifa_keras.models.baselines.contrast import contrast, unit
 
 _MATCHING, _SCALE = 5.0, 10.0
 
@@ -116,10 +116,8 @@ class LocalAlignment(keras.layers.Layer):
         scores = ops.einsum("bpd,rwd->brpw", regions, words)
         attention = self._attention(scores)
         contexts = ops.einsum("brpw,bpd->brwd", attention, regions)
-        cosine = ops.sum(
-            ops.normalize(words, axis=-1)[None] * ops.normalize(contexts, axis=-1),
-            axis=-1,
-        )  # (batch, batch, words)
+        # (batch, batch, words)
+        cosine = ops.sum(unit(words)[None] * unit(contexts), axis=-1)
         return _SCALE * ops.logsumexp(_MATCHING * cosine, axis=-1)
 
     def compute_output_shape(self, input_shape):

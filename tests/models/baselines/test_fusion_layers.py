@@ -140,9 +140,27 @@ def test_global_contrast(count, masked):
     assert_close(loss, 2 * np.mean(losses), 1e-4)
 
 
-@pytest.mark.parametrize(
+ALIGNMENTS = pytest.mark.parametrize(
     ("cls", "shape"), [(LocalAlignment, (3, 2, 2, 4)), (GlobalAlignment, (3, 1, 1, 4))]
 )
+
+
+@ALIGNMENTS
+def test_contrast_of_features_that_are_zero_has_a_gradient(cls, shape):
+    images = random_maps(2, shape)
+    images[0][0] = 0
+    inputs = [keras.Input(shape[1:]) for _ in images]
+    features = [keras.layers.Dense(4, use_bias=False)(x) for x in inputs]
+    outputs = [keras.layers.Flatten()(x) for x in cls(weight=1.0)(features)]
+    model = keras.Model(inputs, keras.layers.Concatenate()(outputs))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    before = model.get_weights()
+    model.train_on_batch(images, model.predict_on_batch(images))  # the contrast alone
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert np.isfinite(new).all() and np.any(new != old)
+
+
+@ALIGNMENTS
 def test_no_contrast_outside_training_or_without_weight(cls, shape):
     for weight, training in ((1.0, False), (0.0, True)):
         layer = cls(weight=weight)
