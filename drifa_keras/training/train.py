@@ -193,9 +193,7 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose, devices=
         batches(
             val_pairs,
             image_size=config.data.size,
-            batch_size=_even_batch(
-                len(val_pairs), config.evaluation.batch_size, devices
-            ),
+            batch_size=even_batch(val_pairs, config.evaluation.batch_size, devices),
             training=False,
             pad_remainder=True,
         ),
@@ -212,10 +210,10 @@ def fit_run(config: Config, folder, model, prepared: Prepared, verbose, devices=
     return run
 
 
-def _even_batch(rows, batch_size, devices):
+def even_batch(pairing, batch_size, devices):
     """The least size with which there are as few batches, equal on all devices."""
-    per_batch = -(-rows // -(-rows // batch_size))
-    return -(-per_batch // devices) * devices
+    steps = steps_per_epoch(pairing, batch_size, drop_remainder=False)
+    return -(-len(pairing) // (steps * devices)) * devices
 
 
 def build_model(config: Config, pairing: Pairing):

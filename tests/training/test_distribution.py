@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from drifa_keras.training import distributed, synchronize, train
+from drifa_keras.training.train import even_batch
 
 BACKEND = keras.backend.backend()
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -122,6 +123,15 @@ def test_the_same_as_on_one_device(alone, count, training, tmp_path):
             np.testing.assert_allclose(rows[column], alone[0][column], atol=1e-4)
     assert np.ptp(rows["loss"]) > 1e-2
     np.testing.assert_allclose(weights(model), weights(alone[1]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "batch_size", "devices", "size"),
+    [(13, 8, 1, 7), (9, 7, 2, 6), (18, 7, 4, 8), (5, 64, 2, 6), (5, 2, 4, 4)],
+)
+def test_devices_share_even_batches_of_a_validation(pairs, batch_size, devices, size):
+    assert even_batch(range(pairs), batch_size, devices) == size
+    assert size % devices == 0
 
 
 def test_batch_normalisation_is_synchronized():
